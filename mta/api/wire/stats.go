@@ -1,0 +1,110 @@
+package wire
+
+import "time"
+
+// AgeLimits are the upper ends of the columns of Domain.Ages, in minutes; the
+// last column holds what is older.
+var AgeLimits = [9]int{5, 10, 20, 40, 80, 160, 320, 640, 1280}
+
+// Stats are figures about the queue as a whole.
+type Stats struct {
+	At                time.Time    `json:"at"`
+	Mode              string       `json:"mode"`
+	Error             string       `json:"error,omitempty"` // why no mail is taken at present
+	Messages          int64        `json:"messages"`
+	Recipients        int64        `json:"recipients"`
+	Waiting           int64        `json:"waiting"` // recipients, and so on
+	Due               int64        `json:"due"`
+	Active            int64        `json:"active"`
+	Held              int64        `json:"held"`
+	Oldest            time.Time    `json:"oldest,omitzero"`
+	UnreportedNotices int64        `json:"unreported_notices"`
+	BodyMemory        int64        `json:"body_memory"` // octets
+	Domains           []Domain     `json:"domains"`     // the fullest first
+	Suspensions       []Suspension `json:"suspensions"`
+}
+
+// Domain is one row of the age x destination grid.
+type Domain struct {
+	Domain  string    `json:"domain"`
+	Waiting int64     `json:"waiting"`
+	Due     int64     `json:"due"`
+	Active  int64     `json:"active"`
+	Held    int64     `json:"held"`
+	Oldest  time.Time `json:"oldest,omitzero"`
+	Next    time.Time `json:"next,omitzero"`
+	Ages    [10]int64 `json:"ages"` // recipients by age, see AgeLimits
+	// Lane is what the dispatcher knows of the destination; nil where it has
+	// no business with it at present.
+	Lane *Lane `json:"lane,omitempty"`
+}
+
+// Lane is the state of one destination in the dispatcher.
+type Lane struct {
+	Site        string    `json:"site,omitempty"`
+	Connections int       `json:"connections"` // open to the site
+	Window      int       `json:"window"`      // how many there may be at present
+	Waits       string    `json:"waits,omitempty"`
+	Until       time.Time `json:"until,omitzero"` // when that ends, as far as is known
+	LastError   string    `json:"last_error,omitempty"`
+}
+
+// Explanation is how mail to an address would go, and what holds it now.
+type Explanation struct {
+	Address string `json:"address"`
+	Domain  string `json:"domain"` // as it is asked for in DNS
+	// Local: it is mail for this host, which goes to local_mail_to.
+	Local        bool     `json:"local,omitempty"`
+	Site         string   `json:"site,omitempty"`
+	Route        string   `json:"route"` // mx, implicit, literal, fixed, none
+	RouteError   string   `json:"route_error,omitempty"`
+	Permanent    bool     `json:"permanent,omitempty"` // the error is one that bounces
+	DNSSEC       bool     `json:"dnssec"`              // the MX answer is validated
+	Hosts        []Host   `json:"hosts"`
+	Settings     Settings `json:"settings"`
+	Queue        *Domain  `json:"queue,omitempty"` // what waits for the domain now
+	Suspended    bool     `json:"suspended,omitempty"`
+	SuspendedWhy string   `json:"suspended_why,omitempty"`
+}
+
+// Host is one mail host of a route, in the order of preference.
+type Host struct {
+	Name       string        `json:"name"`
+	Preference uint16        `json:"preference"`
+	Port       int           `json:"port"`
+	Addresses  []HostAddress `json:"addresses"`
+	Error      string        `json:"error,omitempty"` // why there are none
+	TLS        Demand        `json:"tls"`
+}
+
+// HostAddress is an address and why it will not be dialled, if so.
+type HostAddress struct {
+	IP      string `json:"ip"`
+	Refused string `json:"refused,omitempty"`
+}
+
+// Demand is what is asked of a session's TLS, and who asks for it.
+type Demand struct {
+	Level  string `json:"level"` // none, enable, require, verify, dane, sts
+	Source string `json:"source,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+// Settings are those that hold for a destination.
+type Settings struct {
+	Retry                 []string `json:"retry,omitempty"` // spans with units
+	ExpireAfter           string   `json:"expire_after,omitempty"`
+	DelayNoticeAfter      string   `json:"delay_notice_after,omitempty"`
+	MaxConnections        int      `json:"max_connections,omitempty"` // to the site
+	MaxMessagesPerMinute  int      `json:"max_messages_per_minute,omitempty"`
+	MaxMessagesPerConn    int      `json:"max_messages_per_connection,omitempty"`
+	MaxRecipientsPerTrans int      `json:"max_recipients_per_transaction,omitempty"`
+}
+
+// Info says who answers.
+type Info struct {
+	Hostname       string `json:"hostname"`
+	Version        string `json:"version"`
+	Mode           string `json:"mode"`
+	MaxMessageSize int64  `json:"max_message_size"` // octets
+}
