@@ -64,11 +64,11 @@ type Error struct {
 }
 
 // Error reads like "looking up MX of example.test at 127.0.0.1:53: server
-// failure (SERVFAIL)".
+// failure: SERVFAIL".
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString("looking up ")
 	if e.Type != "" {
+		b.WriteString("looking up ")
 		b.WriteString(e.Type)
 		b.WriteString(" of ")
 	}

@@ -51,9 +51,6 @@ func query(ctx context.Context, server netip.AddrPort, q question, timeout time.
 	if err != nil {
 		return nil, err
 	}
-	if len(m.Question) == 0 && m.Rcode == dns.RcodeSuccess {
-		return nil, &queryError{Malformed, errors.New("an answer without the question")}
-	}
 	return m, nil
 }
 
@@ -152,7 +149,7 @@ func parse(ask *dns.Msg, wire []byte) (*dns.Msg, error) {
 		return nil, errors.New("a message that is no answer to ours")
 	case m.Opcode != dns.OpcodeQuery:
 		return nil, errors.New("an answer to another operation")
-	case len(m.Question) == 0 && m.Rcode != dns.RcodeSuccess:
+	case len(m.Question) == 0 && m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
 		return m, nil // servers that did not understand the question do not repeat it
 	case len(m.Question) != 1 || !sameQuestion(m.Question[0], ask.Question[0]):
 		return nil, errors.New("an answer to another question")

@@ -1,13 +1,10 @@
 package resolver
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -18,8 +15,6 @@ const (
 	maxFixed = 20
 	// fixedTTL is how long a route holds that needed no DNS.
 	fixedTTL = 5 * time.Minute
-	// maxHostsFile bounds what is read of /etc/hosts.
-	maxHostsFile = 1 << 20
 )
 
 // FixedRoute makes a route of hosts that the operator named, to be tried in
@@ -39,7 +34,10 @@ func (r *Resolver) FixedRoute(ctx context.Context, hosts []string) (*Route, erro
 			return nil, failure(Malformed, s, "", "", err)
 		}
 		h.Preference = uint16(i)
-		if len(h.Addrs) == 0 && !fromHostsFile(r.options.HostsFile, &h) {
+		if len(h.Addrs) == 0 {
+			h.Addrs = fromHostsFile(r.options.HostsFile, h.Name)
+		}
+		if len(h.Addrs) == 0 {
 			names = append(names, i)
 		}
 		h.expiresAt = r.now().Add(fixedTTL)
@@ -105,44 +103,4 @@ func ParseHost(s string) (Host, error) {
 		return Host{}, fmt.Errorf("a host is written name, name:port, 192.0.2.1:25 or [2001:db8::1]:25: %w", err)
 	}
 	return Host{Name: ascii, Canonical: ascii, Port: port}, nil
-}
-
-// fromHostsFile gives a host the addresses that the hosts file has for it, and
-// localhost those of loopback (RFC 6761, section 6.3).
-func fromHostsFile(path string, h *Host) bool {
-	h.Addrs = readHosts(path, h.Name)
-	if len(h.Addrs) == 0 && (h.Name == "localhost" || strings.HasSuffix(h.Name, ".localhost")) {
-		h.Addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
-	}
-	return len(h.Addrs) > 0
-}
-
-// readHosts looks a name up in a file as hosts(5) describes it. A file that
-// cannot be read has no hosts: DNS is asked then.
-func readHosts(path, name string) []netip.Addr {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	var found []netip.Addr
-	lines := bufio.NewScanner(io.LimitReader(f, maxHostsFile))
-	for lines.Scan() && len(found) < maxAddrs {
-		line, _, _ := strings.Cut(lines.Text(), "#")
-		fields := strings.Fields(line)
-		if len(fields) < 2 {
-			continue
-		}
-		addr, err := netip.ParseAddr(fields[0])
-		if err != nil || addr.Zone() != "" {
-			continue
-		}
-		for _, n := range fields[1:] {
-			if strings.EqualFold(strings.TrimSuffix(n, "."), name) {
-				found = append(found, addr.Unmap())
-				break
-			}
-		}
-	}
-	return found
 }

@@ -56,7 +56,7 @@ const (
 type Options struct {
 	Servers []string // "127.0.0.1:53", "[::1]:53", or an address without a port (53); at most 8
 	TrustAD bool     // believe the AD bit of these servers
-	// AutoTrustAD believes the AD bit of servers on loopback, 127.0.0.11
+	// AutoTrustAD believes the AD bit when all servers are on loopback, 127.0.0.11
 	// excepted, from the moment on that Probe has found them to validate.
 	AutoTrustAD    bool
 	Timeout        time.Duration // of one try at one server; 0: 2s
@@ -294,7 +294,7 @@ func (r *Resolver) askServer(ctx context.Context, s *server, q question, seen []
 
 // trusts reports whether the AD bit of a server is believed.
 func (r *Resolver) trusts(s *server) bool {
-	return r.options.TrustAD || r.options.AutoTrustAD && onThisHost(s.addr.Addr()) && r.servers.isProbed()
+	return r.options.TrustAD || r.options.AutoTrustAD && onThisHost(s.addr.Addr()) && r.servers.validating()
 }
 
 // onThisHost reports whether a server's answers reach us without a wire that

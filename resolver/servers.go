@@ -89,7 +89,8 @@ type serverList struct {
 	checkedAt time.Time
 	modTime   time.Time
 	size      int64
-	probed    bool // a probe of this very list has shown that it validates
+	probed    bool // this very list has been probed
+	validates bool // and all of it is on this host and validates
 }
 
 func fixedServers(addrs []string) (*serverList, error) {
@@ -175,7 +176,7 @@ func (l *serverList) reload() {
 	for _, a := range addrs {
 		l.list = append(l.list, &server{addr: a})
 	}
-	l.probed = false
+	l.probed, l.validates = false, false
 }
 
 func readResolvConf(path string) []netip.AddrPort {
@@ -192,18 +193,24 @@ func readResolvConf(path string) []netip.AddrPort {
 	return addrs
 }
 
-// setProbed notes that a probe of these servers passed, unless they have
+// setProbed notes the result of a probe of these servers, unless they have
 // changed meanwhile.
-func (l *serverList) setProbed(list []*server, passed bool) {
+func (l *serverList) setProbed(list []*server, validates bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if slices.Equal(l.list, list) {
-		l.probed = passed
+		l.probed, l.validates = true, validates
 	}
 }
 
-func (l *serverList) isProbed() bool {
+func (l *serverList) wasProbed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.probed
+}
+
+func (l *serverList) validating() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.validates
 }
