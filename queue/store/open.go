@@ -1,0 +1,132 @@
+package store
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+)
+
+// open makes a new instance on the directory.
+func (s *Store) open() (*instance, error) {
+	in := &instance{
+		log:       s.opts.Logger,
+		broken:    make(chan struct{}),
+		committer: newCommitter(),
+		notify:    s.failed,
+	}
+	in.gate = &gate{FS: s.opts.FS, fail: in.fail}
+	if old := s.cur.Load(); old != nil {
+		old.gate.drain()
+	}
+	db, err := s.openWithin(in)
+	if err != nil {
+		in.fail(err)
+		in.gate.drain()
+		return nil, fmt.Errorf("open the store in %s: %w", s.opts.Dir, err)
+	}
+	in.db = db
+	go in.commitLoop()
+	return in, nil
+}
+
+// openWithin opens the database on a goroutine of its own: when a fatal error
+// stops one of Pebble's goroutines, the opening may never end.
+func (s *Store) openWithin(in *instance) (*pebble.DB, error) {
+	type result struct {
+		db  *pebble.DB
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		defer func() {
+			if p := recover(); p != nil {
+				r.err = fmt.Errorf("%v", p)
+			}
+			done <- r
+		}()
+		r.db, r.err = openPebble(s.opts, in)
+	}()
+	select {
+	case r := <-done:
+		return r.db, r.err
+	case <-in.broken:
+	}
+	timer := time.NewTimer(closePatience)
+	defer timer.Stop()
+	select {
+	case r := <-done:
+		if r.err == nil {
+			in.db = r.db
+			close(in.committer.ended) // it was never started
+			in.letGo(closePatience)
+			in.db = nil
+		}
+	case <-timer.C:
+		s.abandoned++
+	}
+	return nil, in.err()
+}
+
+// openPebble sets what was measured to suit a queue: most records die young,
+// inside a memtable, and never reach a table.
+func openPebble(opts Options, in *instance) (*pebble.DB, error) {
+	o := &pebble.Options{
+		FS:                          in.gate,
+		FormatMajorVersion:          pebble.FormatValueSeparation,
+		MemTableSize:                opts.MemTableSize,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       8,
+		L0StopWritesThreshold:       64,
+		LBaseMaxBytes:               256 << 20,
+		CacheSize:                   opts.CacheSize,
+		BytesPerSync:                1 << 20,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		Logger:                      logger{in},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) {
+				in.log.Warn("the store's background work failed", "error", err)
+			},
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				in.log.Error("the store found damage", "file", info.Path, "details", info.Details)
+			},
+			WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+				in.log.Warn("the store's writes are stalled", "reason", info.Reason)
+				in.stalledAt.Store(time.Now().UnixNano())
+			},
+			WriteStallEnd: func() { in.stalledAt.Store(0) },
+		},
+	}
+	// A key that is asked for and absent (a pickup mark, a state that was never
+	// written) should not cost a read of every level.
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return pebble.Open(opts.Dir, o)
+}
+
+// logger hands Pebble's chatter to the debug log and turns its fatal errors
+// into a failure of the instance.
+type logger struct{ in *instance }
+
+func (l logger) Infof(format string, args ...any) {
+	if l.in.log.Enabled(nil, slog.LevelDebug) { //nolint:staticcheck // there is no context to hand on
+		l.in.log.Debug("pebble: " + fmt.Sprintf(format, args...))
+	}
+}
+
+func (l logger) Errorf(format string, args ...any) {
+	l.in.log.Warn("pebble: " + fmt.Sprintf(format, args...))
+}
+
+// Fatalf must not return: Pebble would go on and acknowledge what it has not
+// written. So the goroutine that calls it is stopped for good, with whatever
+// locks of Pebble's it holds. No goroutine but the committer and Pebble's own
+// ever comes here; Reopen leaves such an instance behind its shut gate.
+func (l logger) Fatalf(format string, args ...any) {
+	l.in.fail(fmt.Errorf(format, args...))
+	l.in.gate.strand()
+}
