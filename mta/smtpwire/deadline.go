@@ -37,6 +37,12 @@ func (d *Deadlines) Write(now time.Time, timeout time.Duration, limit time.Time)
 	return d.conn.SetWriteDeadline(at)
 }
 
+// ClearRead lets reads wait for ever, until Read is called again.
+func (d *Deadlines) ClearRead() error {
+	d.read = time.Time{}
+	return d.conn.SetReadDeadline(d.read)
+}
+
 func earlier(at, limit time.Time) time.Time {
 	if !limit.IsZero() && limit.Before(at) {
 		return limit

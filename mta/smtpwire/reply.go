@@ -59,9 +59,11 @@ func ParseReplyLine(line []byte) (code int, text []byte, more bool, err error) {
 	if len(line) < 3 {
 		return 0, nil, false, replyError(ErrReplySyntax, line)
 	}
-	// RFC 5321, section 4.2: 2 to 5, then 0 to 5, then any digit.
+	// RFC 5321, section 4.2, allows 0 to 5 in the middle; but 571 has been in
+	// use for policy refusals for decades, and section 4.3.2 tells a client to
+	// go by the first digit of a code that it does not know.
 	a, b, c := line[0], line[1], line[2]
-	if a < '2' || a > '5' || b < '0' || b > '5' || c < '0' || c > '9' {
+	if a < '2' || a > '5' || b < '0' || b > '9' || c < '0' || c > '9' {
 		return 0, nil, false, replyError(ErrReplySyntax, line)
 	}
 	code = int(a-'0')*100 + int(b-'0')*10 + int(c-'0')

@@ -23,6 +23,7 @@ func TestReplies(t *testing.T) {
 		{"class of another code", "250 5.7.1 odd\r\n", Reply{250, "", []string{"5.7.1 odd"}}, nil},
 		{"a version is no status", "250 2.0.0.1 odd\r\n", Reply{250, "", []string{"2.0.0.1 odd"}}, nil},
 		{"UTF-8", "550 5.1.1 größe\r\n", Reply{550, "5.1.1", []string{"5.1.1 größe"}}, nil},
+		{"571", "571 5.7.1 denied\r\n", Reply{571, "5.7.1", []string{"5.7.1 denied"}}, nil},
 		{"tab", "250 a\tb\r\n", Reply{250, "", []string{"a\tb"}}, nil},
 		{"Latin-1", "550 gr\xf6\xdfe\r\n", Reply{}, ErrReplyText},
 		{"escape", "550 \x1b[2J\r\n", Reply{}, ErrReplyText},
@@ -33,7 +34,7 @@ func TestReplies(t *testing.T) {
 		{"two digits", "25 ok\r\n", Reply{}, ErrReplySyntax},
 		{"1yz", "150 ok\r\n", Reply{}, ErrReplySyntax},
 		{"6yz", "650 ok\r\n", Reply{}, ErrReplySyntax},
-		{"x6z", "260 ok\r\n", Reply{}, ErrReplySyntax},
+		{"letter", "2x0 ok\r\n", Reply{}, ErrReplySyntax},
 		{"four digits", "2500 ok\r\n", Reply{}, ErrReplySyntax},
 		{"garbage", "HTTP/1.1 400 Bad Request\r\n", Reply{}, ErrReplySyntax},
 		{"code changes", "250-a\r\n550 b\r\n", Reply{}, ErrReplyCode},
@@ -111,7 +112,7 @@ func FuzzReplies(f *testing.F) {
 			for _, line := range reply.Lines {
 				octets += len(line)
 			}
-			if reply.Code < 200 || reply.Code > 559 || len(reply.Lines) == 0 ||
+			if reply.Code < 200 || reply.Code > 599 || len(reply.Lines) == 0 ||
 				len(reply.Lines) > MaxReplyLines || octets > MaxReplyBytes {
 				t.Fatalf("accepted %+v", reply)
 			}
