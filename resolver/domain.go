@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -45,6 +46,10 @@ func ASCIIDomain(domain string) (string, error) {
 func asciiDomain(domain string) (string, error) {
 	if len(domain) > maxUnicodeName {
 		return "", fmt.Errorf("the name has %d octets, at most %d are possible", len(domain), maxName)
+	}
+	// The IDNA tables would take what is not UTF-8 for U+FFFD, and that for a letter.
+	if !utf8.ValidString(domain) || strings.ContainsRune(domain, utf8.RuneError) {
+		return "", errors.New("the name is not valid UTF-8")
 	}
 	name := domain
 	if !isASCII(name) || hasACELabel(name) {

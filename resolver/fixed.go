@@ -77,11 +77,11 @@ func (r *Resolver) resolveSome(ctx context.Context, hosts []Host, places []int) 
 // ParseHost reads one fixed host. Its address is set where one is written,
 // its name otherwise; the port is 0 where none is written.
 func ParseHost(s string) (Host, error) {
-	if addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil && addr.Zone() == "" {
+	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
 		return Host{Addrs: []netip.Addr{addr.Unmap()}}, nil
 	}
 	name, port := s, 0
-	if i := strings.LastIndexByte(s, ':'); i >= 0 {
+	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
 		n, err := strconv.ParseUint(s[i+1:], 10, 16)
 		if err != nil || n == 0 {
 			return Host{}, fmt.Errorf("%s is no port from 1 to 65535", quoted(s[i+1:]))

@@ -81,8 +81,10 @@ func (r *Resolver) resolveHost(ctx context.Context, h *Host, secure bool) {
 
 // Addrs looks up the addresses of a name, of both families at the same time,
 // in the order of the options. One family is enough: its addresses are given
-// also where the other could not be looked up, but are then not Secure, since
-// half of the answer is missing. Secure and ExpiresAt speak for both.
+// also where the other could not be looked up. Secure means that those of at
+// least one family are validated: that is all it takes for TLSA records to
+// bind the host, and to ask for more would let whoever can make the other
+// lookup fail undo that.
 func (r *Resolver) Addrs(ctx context.Context, name string) (Answer[netip.Addr], error) {
 	var v4, v6 Answer[netip.Addr]
 	var err4, err6 error
@@ -110,7 +112,9 @@ func (r *Resolver) bothFamilies(v4, v6 Answer[netip.Addr], err4, err6 error) (An
 	}
 	both := v4
 	both.Records = interleave(v4.Records, v6.Records, r.options.Order)
-	both.Secure = v4.Secure && v6.Secure
+	if v6.Secure {
+		both.Secure, both.Canonical = true, v6.Canonical
+	}
 	both.Stale = v4.Stale || v6.Stale
 	if v6.ExpiresAt.Before(v4.ExpiresAt) {
 		both.ExpiresAt = v6.ExpiresAt
@@ -118,14 +122,13 @@ func (r *Resolver) bothFamilies(v4, v6 Answer[netip.Addr], err4, err6 error) (An
 	return both, nil
 }
 
-// oneFamily weighs how the other family came to be missing.
+// oneFamily is an answer for both that is asked again soon where the other
+// family is missing for want of an answer.
 func (r *Resolver) oneFamily(a Answer[netip.Addr], missing error) Answer[netip.Addr] {
 	var e *Error
 	if errors.As(missing, &e) && !e.Temporary() {
-		a.Secure = a.Secure && e.Secure
 		return a
 	}
-	a.Secure = false
 	if soon := r.now().Add(maxFailureTTL); soon.Before(a.ExpiresAt) {
 		a.ExpiresAt = soon
 	}

@@ -1,0 +1,96 @@
+package resolver
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"postrider/resolver/resolvertest"
+)
+
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	const root, signed, bogus = ". IN SOA ns. host. 1 1 1 1 1", "signed.test. IN SOA ns. host. 1 1 1 1 1", "bogus.test. IN A 192.0.2.1"
+	tests := []struct {
+		name       string
+		records    []string
+		secure     []string
+		fail       map[string]resolvertest.Fault
+		options    Options
+		probe      ProbeOptions
+		validating bool
+		trusted    bool
+		reason     string
+	}{
+		{name: "validates", records: []string{root}, secure: []string{"."}, options: Options{AutoTrustAD: true}, validating: true, trusted: true},
+		{name: "does not validate", records: []string{root}, options: Options{AutoTrustAD: true}, reason: "without the AD bit"},
+		{name: "fails", fail: map[string]resolvertest.Fault{".": {Rcode: dns.RcodeServerFailure}}, options: Options{AutoTrustAD: true}, reason: "SERVFAIL"},
+		{name: "does not answer", fail: map[string]resolvertest.Fault{".": {Drop: true}}, options: Options{AutoTrustAD: true, Timeout: 20 * time.Millisecond}, reason: "reachable"},
+		{name: "validates, not asked for", records: []string{root}, secure: []string{"."}, validating: true, reason: "trust_ad"},
+		{name: "trusted without a word", options: Options{TrustAD: true}, trusted: true, reason: "without the AD bit"},
+		{name: "own signed name", records: []string{signed}, secure: []string{"signed.test"}, options: Options{AutoTrustAD: true}, probe: ProbeOptions{Signed: "signed.test"}, validating: true, trusted: true},
+		{name: "own bogus name", records: []string{root}, secure: []string{"."}, fail: map[string]resolvertest.Fault{"bogus.test": resolvertest.Bogus()}, options: Options{AutoTrustAD: true}, probe: ProbeOptions{Bogus: "bogus.test"}, validating: true, trusted: true},
+		{name: "gives the bogus name", records: []string{root, bogus}, secure: []string{"."}, options: Options{AutoTrustAD: true}, probe: ProbeOptions{Bogus: "bogus.test"}, reason: "broken"},
+		{name: "bad signed name", options: Options{AutoTrustAD: true}, probe: ProbeOptions{Signed: "a b"}, reason: "signed name"},
+		{name: "bad bogus name", records: []string{root}, secure: []string{"."}, options: Options{AutoTrustAD: true}, probe: ProbeOptions{Bogus: "a b"}, reason: "bogus name"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r, zone := newPair(t, tt.options)
+			zone.Add(tt.records...)
+			zone.Add("d.test. IN TXT a")
+			zone.Secure("d.test")
+			for _, n := range tt.secure {
+				zone.Secure(n)
+			}
+			for n, f := range tt.fail {
+				zone.Fail(n, f)
+			}
+			if r.NeedsProbe() != tt.options.AutoTrustAD {
+				t.Error("before the probe: NeedsProbe", r.NeedsProbe())
+			}
+			got := r.Probe(t.Context(), tt.probe)
+			if got.Validating != tt.validating || got.Trusted != tt.trusted || (got.Reason != nil) != (tt.reason != "") {
+				t.Errorf("%+v", got)
+			}
+			if got.Reason != nil && !strings.Contains(got.Reason.Error(), tt.reason) {
+				t.Errorf("%q does not say %q", got.Reason, tt.reason)
+			}
+			if a, err := r.TXT(t.Context(), "d.test"); err != nil || a.Secure != tt.trusted {
+				t.Errorf("after the probe: %+v, %v", a, err)
+			}
+			if r.NeedsProbe() {
+				t.Error("a probe is still needed")
+			}
+		})
+	}
+}
+
+func TestBeforeTheProbeNothingIsTrusted(t *testing.T) {
+	t.Parallel()
+	r, zone := newPair(t, Options{AutoTrustAD: true})
+	zone.Add("d.test. IN TXT a")
+	zone.Secure(".")
+	if a, err := r.TXT(t.Context(), "d.test"); err != nil || a.Secure {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+func TestOnlyServersOnThisHostAreTrustedByThemselves(t *testing.T) {
+	t.Parallel()
+	for addr, want := range map[string]bool{
+		"127.0.0.1": true, "127.0.0.53": true, "[::1]": true, "::ffff:127.0.0.1": true,
+		"127.0.0.11": false, "192.0.2.1": false, "10.0.0.1": false, "::ffff:127.0.0.11": false,
+	} {
+		ap, err := parseServer(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := onThisHost(ap.Addr()); got != want {
+			t.Errorf("%s: %v", addr, got)
+		}
+	}
+}
