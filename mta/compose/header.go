@@ -237,3 +237,14 @@ func (a *Attachment) mediaType(name string, content *bufio.Reader) (string, erro
 	}
 	return http.DetectContentType(head), nil
 }
+
+// AddressField is a header field, with its line end, that holds one address
+// and the name of its owner.
+func AddressField(field, name string, address mailaddr.Address) (string, error) {
+	if err := checkValue(name); err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	fold(&b, field, mailbox(name, address))
+	return b.String(), nil
+}

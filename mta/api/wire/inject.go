@@ -58,8 +58,8 @@ type Injected struct {
 	Message *Message `json:"message,omitempty"`
 }
 
-// Error is the body of every answer that is not a success.
-type Error struct {
+// Problem is the body of every answer that is not a success.
+type Problem struct {
 	Text string `json:"error"`
 	// Code and Status are what an SMTP client would have been told, where the
 	// message itself was refused.

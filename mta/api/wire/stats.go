@@ -54,17 +54,19 @@ type Explanation struct {
 	Address string `json:"address"`
 	Domain  string `json:"domain"` // as it is asked for in DNS
 	// Local: it is mail for this host, which goes to local_mail_to.
-	Local        bool     `json:"local,omitempty"`
-	Site         string   `json:"site,omitempty"`
-	Route        string   `json:"route"` // mx, implicit, literal, fixed, none
-	RouteError   string   `json:"route_error,omitempty"`
-	Permanent    bool     `json:"permanent,omitempty"` // the error is one that bounces
-	DNSSEC       bool     `json:"dnssec"`              // the MX answer is validated
-	Hosts        []Host   `json:"hosts"`
-	Settings     Settings `json:"settings"`
-	Queue        *Domain  `json:"queue,omitempty"` // what waits for the domain now
-	Suspended    bool     `json:"suspended,omitempty"`
-	SuspendedWhy string   `json:"suspended_why,omitempty"`
+	Local      bool     `json:"local,omitempty"`
+	Site       string   `json:"site,omitempty"`
+	Route      string   `json:"route"` // mx, implicit, literal, fixed, none
+	RouteError string   `json:"route_error,omitempty"`
+	Permanent  bool     `json:"permanent,omitempty"` // the error is one that bounces
+	DNSSEC     bool     `json:"dnssec"`              // the MX answer is validated
+	Hosts      []Host   `json:"hosts"`
+	Settings   Settings `json:"settings"`
+	// Lane is what the dispatcher knows of the destination; nil where it has
+	// no business with it at present.
+	Lane *Lane `json:"lane,omitempty"`
+	// Suspensions that hold this mail, whoever sends it.
+	Suspensions []Suspension `json:"suspensions,omitempty"`
 }
 
 // Host is one mail host of a route, in the order of preference.

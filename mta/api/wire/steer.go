@@ -39,6 +39,7 @@ type Action struct {
 type ActionResult struct {
 	Action     string `json:"action"`
 	Recipients int    `json:"recipients"`
+	Messages   int    `json:"messages,omitempty"` // counted in a dry run
 	DryRun     bool   `json:"dry_run,omitempty"`
 	// Paced: the work goes on in the server at the pace that was asked for.
 	Paced bool `json:"paced,omitempty"`
