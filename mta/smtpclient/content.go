@@ -164,7 +164,7 @@ func (f *flow) cutShort(head *slot, l *listener, err error) error {
 	var own *Error
 	if errors.As(err, &own) {
 		f.conn.Close() // content that cannot be read on cannot be taken back either
-		l.wait(lastWords)
+		l.wait(f.patience)
 		return own
 	}
 	if head.next == awaitContent {
@@ -173,7 +173,7 @@ func (f *flow) cutShort(head *slot, l *listener, err error) error {
 	}
 	var heard error
 	if l != nil {
-		heard = l.wait(lastWords)
+		heard = l.wait(f.patience)
 	}
 	if heard == nil {
 		return f.lastWords(&Error{Stage: StageContent, Kind: KindProtocol, Err: errEarlyReply})

@@ -120,7 +120,7 @@ func (f *flow) writingStage() Stage {
 	if f.queue[0].isWritten {
 		return StageContent
 	}
-	return f.queue[0].next.stage()
+	return f.queue[0].stage()
 }
 
 // receive takes the replies that are there, and waits for the first.
@@ -139,7 +139,7 @@ func (f *flow) receive() error {
 // receiveOne takes one reply to the transaction at the head.
 func (f *flow) receiveOne(timeout time.Duration) (Reply, error) {
 	head := f.queue[0]
-	stage := head.next.stage()
+	stage := head.stage()
 	reply, err := f.reply(timeout)
 	if err != nil {
 		return reply, f.ioError(stage, err)
@@ -170,10 +170,10 @@ func (f *flow) timeout(sl *slot) time.Duration {
 // 421: a reply that is on its way tells more than a broken connection. It
 // returns the better reason of the two.
 func (f *flow) lastWords(reason *Error) error {
-	f.limit = time.Now().Add(lastWords)
+	f.limit = time.Now().Add(f.patience)
 	for len(f.queue) > 0 && f.queue[0].due > 0 {
-		stage := f.queue[0].next.stage()
-		reply, err := f.receiveOne(lastWords)
+		stage := f.queue[0].stage()
+		reply, err := f.receiveOne(f.patience)
 		if err != nil {
 			break
 		}

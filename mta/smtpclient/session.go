@@ -25,6 +25,7 @@ type Session struct {
 	in        *smtpwire.Reader
 	replies   *smtpwire.Replies
 	deadlines *smtpwire.Deadlines
+	patience  time.Duration
 	wait      time.Duration // the deadline that the next read from stream sets; 0: leave it
 	limit     time.Time     // of the transaction under way
 
@@ -43,7 +44,7 @@ type Session struct {
 
 // New makes a session over a fresh connection and takes ownership of it.
 func New(conn net.Conn, o Options) *Session {
-	s := &Session{opts: o, conn: conn, window: 1}
+	s := &Session{opts: o, conn: conn, window: 1, patience: patience}
 	s.opts.InFlight = max(1, o.InFlight)
 	s.over(conn)
 	return s
@@ -188,7 +189,7 @@ func (s *Session) command(stage Stage, timeout time.Duration, line string) (Repl
 	s.out = append(append(s.out[:0], line...), "\r\n"...)
 	_, werr := s.write()
 	if werr != nil {
-		timeout = min(timeout, lastWords)
+		timeout = min(timeout, s.patience)
 	}
 	// Also after a failed write: the server may have said why it hung up.
 	reply, err := s.reply(timeout)
@@ -268,7 +269,7 @@ func (s *Session) CheckIdle() error {
 			return s.end(e)
 		}
 	}
-	reply, err := s.reply(min(s.opts.Timeouts.Command, lastWords))
+	reply, err := s.reply(min(s.opts.Timeouts.Command, s.patience))
 	if err != nil {
 		return s.end(s.ioError(StageIdle, err))
 	}
@@ -281,14 +282,14 @@ func (s *Session) CheckIdle() error {
 const (
 	// idleProbe is how long a connection that cannot be polled is listened to.
 	idleProbe = time.Millisecond
-	// lastWords is how long a server that failed or said 421 is listened to.
-	lastWords = 2 * time.Second
+	// patience is how long a server that failed or said 421 is listened to.
+	patience = 2 * time.Second
 )
 
 // Quit says QUIT without waiting for the answer, and closes.
 func (s *Session) Quit() {
 	if s.err == nil {
-		s.limit = time.Now().Add(lastWords)
+		s.limit = time.Now().Add(s.patience)
 		s.out = append(s.out[:0], "QUIT\r\n"...)
 		if _, err := s.write(); err == nil && s.tls != nil {
 			s.tls.CloseWrite() // close_notify; the write before it found room

@@ -19,22 +19,6 @@ const (
 	finished
 )
 
-func (a await) stage() Stage {
-	switch a {
-	case awaitReset:
-		return StageReset
-	case awaitMail:
-		return StageMail
-	case awaitRcpt:
-		return StageRcpt
-	case awaitData:
-		return StageData
-	case awaitContent:
-		return StageContent
-	}
-	return StageFinal
-}
-
 // slot is a transaction under way. Replies come in the order of the commands,
 // so the one at the head of the queue takes all until it is finished.
 type slot struct {
@@ -58,6 +42,25 @@ type slot struct {
 	// They tell what was sent when a write fails.
 	contentFrom, contentTo int
 	hasContent             bool // at least the beginning of it was sent
+}
+
+// stage names what the transaction is at.
+func (sl *slot) stage() Stage {
+	switch sl.next {
+	case awaitReset:
+		return StageReset
+	case awaitMail:
+		return StageMail
+	case awaitRcpt:
+		return StageRcpt
+	case awaitData:
+		return StageData
+	case awaitFinal:
+		if sl.isWritten {
+			return StageFinal
+		}
+	}
+	return StageContent
 }
 
 var errEarlySuccess = fmt.Errorf("%w: success before the content was sent", ErrUnexpectedReply)
@@ -235,8 +238,9 @@ func (sl *slot) lose(err *Error, isHead, wasBye, isQuiet bool) {
 	case sl.saidBye:
 		sl.answer421(err.Reply)
 	case wasBye:
-		// After 421 a server takes nothing more (RFC 5321, section 3.8).
-		sl.res.Untried = !sl.hasReply
+		// After 421 a server takes nothing more (RFC 5321, section 3.8); where
+		// it did go on, the content was not sent any more.
+		sl.res.Untried = !sl.hasReply || !sl.hasContent
 	case !isHead, isQuiet, err.Kind == KindAborted:
 		sl.res.Untried = !sl.hasContent
 	}

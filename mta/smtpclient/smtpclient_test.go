@@ -54,6 +54,7 @@ func over(t testing.TB, conn net.Conn, o Options) *Session {
 		o.Timeouts = long
 	}
 	s := New(conn, o)
+	s.patience = 100 * time.Millisecond
 	t.Cleanup(func() { s.Close() })
 	return s
 }

@@ -27,7 +27,7 @@ type Script struct {
 // Keys of Script.On that are no commands.
 const (
 	OnConnect = "(connect)" // instead of the greeting
-	OnTLS     = "(tls)"     // instead of the handshake, after 220
+	OnTLS     = "(tls)"     // instead of the handshake, when the client begins it
 	OnContent = "(content)" // when Step.After octets of content have come
 	OnEnd     = "(end)"     // after the content, also that of BDAT
 )

@@ -48,6 +48,7 @@ func (c *session) run() {
 			return
 		default:
 			c.flight.Parts = append(c.flight.Parts, line)
+			c.server.recordCommand(line)
 			c.handle(line)
 		}
 	}
@@ -457,8 +458,11 @@ func (c *session) startTLS() {
 		c.isOver = true
 		return
 	}
-	if c.scripted(OnTLS) {
-		c.flush()
+	if step, ok := c.server.step(OnTLS); ok {
+		if c.in.Fill() == nil { // the client has begun
+			c.do(step)
+			c.flush()
+		}
 		c.isOver = true
 		return
 	}

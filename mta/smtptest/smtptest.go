@@ -17,6 +17,8 @@ package smtptest
 import (
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +38,7 @@ type Server struct {
 	used         map[string]int // how often a key of the script was taken
 	transactions []Transaction
 	flights      []Flight
+	commands     []string
 	violations   []string
 	changed      chan struct{} // closed and replaced when something is recorded
 }
@@ -186,6 +189,14 @@ func (s *Server) WaitTransactions(n int, timeout time.Duration) bool {
 	return s.wait(timeout, func() bool { return len(s.transactions) >= n })
 }
 
+// WaitCommand waits until a command line that begins with prefix has come, or
+// timeout.
+func (s *Server) WaitCommand(prefix string, timeout time.Duration) bool {
+	return s.wait(timeout, func() bool {
+		return slices.ContainsFunc(s.commands, func(c string) bool { return strings.HasPrefix(c, prefix) })
+	})
+}
+
 // WaitIdle waits until no session is open, or timeout.
 func (s *Server) WaitIdle(timeout time.Duration) bool {
 	return s.wait(timeout, func() bool { return len(s.conns) == 0 })
@@ -226,6 +237,13 @@ func (s *Server) recordFlight(f Flight) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flights = append(s.flights, f)
+	s.signal()
+}
+
+func (s *Server) recordCommand(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.commands = append(s.commands, line)
 	s.signal()
 }
 
