@@ -19,7 +19,10 @@ import (
 // hosts in the wild have them.
 var domainProfile = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.VerifyDNSLength(true), idna.StrictDomainName(false))
 
-// parseDomain gives A-labels in lower case, without a final dot.
+// ParseDomain reads a domain as the configuration has it, and gives A-labels in
+// lower case, without a final dot. A DKIM selector has the same form.
+func ParseDomain(s string) (string, error) { return parseDomain(s) }
+
 func parseDomain(s string) (string, error) {
 	name, err := domainProfile.ToASCII(strings.TrimSuffix(s, "."))
 	if err != nil || !plainLabels(name) {

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"postrider/dkim"
+	"postrider/resolver"
+)
+
+func newDKIMRecordCommand(file *string) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "record",
+		Short: "Print the DNS records to publish for the keys",
+		Long: `Print the DNS records to publish for the keys, as a zone file takes them: split
+into strings of at most 255 octets. A comment has each in one piece, for the
+forms of DNS providers that split by themselves.`,
+		Example: `  postrider dkim record
+  postrider dkim record --domain example.com --selector s2026`,
+		Args: cobra.NoArgs,
+	}
+	choice, asJSON := keyChoiceFlags(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := clientConfig(c, *file)
+		if err != nil {
+			return err
+		}
+		keys, err := choice.load(cfg)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(c.OutOrStdout(), keys)
+		}
+		printRecords(c.OutOrStdout(), keys)
+		return nil
+	}
+	return c
+}
+
+// dkimCheckTimeout bounds the questions to DNS, all together.
+const dkimCheckTimeout = 30 * time.Second
+
+func newDKIMCheckCommand(file *string) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Compare the keys with the records in DNS",
+		Long: `Compare the keys with the records in DNS.
+
+The exit code is 0 when every key is published as it is here, so that receivers
+can verify. A record just published may take as long to be seen as the former
+answer may be kept.`,
+		Example: `  postrider dkim check
+  postrider dkim check --domain example.com --selector s2026 --server 192.0.2.53`,
+		Args: cobra.NoArgs,
+	}
+	choice, asJSON := keyChoiceFlags(c), jsonFlag(c)
+	servers := c.Flags().StringSlice("server", nil, "name `server` to ask, address or address:port (default those of the configuration, else of /etc/resolv.conf)")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := clientConfig(c, *file)
+		if err != nil {
+			return err
+		}
+		keys, err := choice.load(cfg)
+		if err != nil {
+			return err
+		}
+		if len(*servers) == 0 {
+			*servers = cfg.Resolver.Servers
+		}
+		r, err := resolver.New(resolver.Options{Servers: *servers, Timeout: cfg.Resolver.Timeout})
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(c.Context(), dkimCheckTimeout)
+		defer cancel()
+		return reportPublished(c.OutOrStdout(), comparePublished(ctx, texts{r}, keys), *asJSON)
+	}
+	return c
+}
+
+// texts lets dkim ask the resolver: that a name or record does not exist is no
+// error there.
+type texts struct{ *resolver.Resolver }
+
+func (t texts) TXT(ctx context.Context, name string) ([]string, error) {
+	answer, err := t.Resolver.TXT(ctx, name)
+	var e *resolver.Error
+	if errors.As(err, &e) && (e.Kind == resolver.NoSuchDomain || e.Kind == resolver.NoData) {
+		return nil, nil
+	}
+	return answer.Records, err
+}
+
+// comparison is what DNS says of one key.
+type comparison struct {
+	Name      string         `json:"name"`
+	Algorithm dkim.Algorithm `json:"algorithm"`
+	Published bool           `json:"published"` // as it is here: receivers can verify
+	Problem   string         `json:"problem,omitempty"`
+	Advice    string         `json:"advice,omitempty"`
+	Notes     []string       `json:"notes,omitempty"`
+}
+
+func comparePublished(ctx context.Context, dns dkim.TXT, keys []publishedKey) []comparison {
+	all := make([]comparison, len(keys))
+	for i, k := range keys {
+		notes, err := dkim.Check(ctx, dns, k.Domain, k.Selector, k.key)
+		all[i] = comparison{Name: k.Name, Algorithm: k.Algorithm, Published: err == nil, Notes: notes}
+		if err == nil {
+			continue
+		}
+		all[i].Problem = err.Error()
+		switch {
+		case errors.Is(err, dkim.ErrNotPublished), errors.Is(err, dkim.ErrUnusable):
+			all[i].Advice = fmt.Sprintf("publish what \"postrider dkim record --domain %s --selector %s\" prints", k.Domain, k.Selector)
+		case errors.Is(err, dkim.ErrOtherKey):
+			all[i].Advice = "configure the key that was published, or make a new one under a new selector"
+		}
+	}
+	return all
+}
+
+// reportPublished prints what was found. The error is for the exit code.
+func reportPublished(w io.Writer, all []comparison, asJSON bool) error {
+	missing := 0
+	for _, c := range all {
+		if !c.Published {
+			missing++
+		}
+		if !asJSON {
+			printComparison(w, c)
+		}
+	}
+	if asJSON {
+		if err := printJSON(w, all); err != nil {
+			return err
+		}
+	}
+	if missing > 0 {
+		return fmt.Errorf("%d of %d keys cannot be verified by receivers", missing, len(all))
+	}
+	return nil
+}
+
+func printComparison(w io.Writer, c comparison) {
+	if c.Published {
+		fmt.Fprintf(w, "ok  %s (%s)\n", c.Name, c.Algorithm)
+	} else {
+		fmt.Fprintf(w, "--  %s\n", c.Problem)
+	}
+	if c.Advice != "" {
+		fmt.Fprintf(w, "    %s\n", c.Advice)
+	}
+	for _, n := range c.Notes {
+		fmt.Fprintf(w, "!!  %s\n", n)
+	}
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"postrider/resolver/resolvertest"
+)
+
+// The scripts run this binary, as "postrider" and as "sendmail".
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"postrider": main, "sendmail": main})
+}
+
+// TestScripts runs the command line as a user would. Each script has a zone of
+// its own at $DNS, which is empty until "publish FILE" adds the lines of a zone
+// file to it.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	type zoneKey struct{}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			zone := resolvertest.Start(t)
+			e.Setenv("DNS", zone.Addr())
+			e.Values[zoneKey{}] = zone
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"publish": func(ts *testscript.TestScript, neg bool, args []string) {
+				zone := ts.Value(zoneKey{}).(*resolvertest.Zone)
+				p := dns.NewZoneParser(strings.NewReader(ts.ReadFile(args[0])), "", args[0])
+				p.SetDefaultTTL(60)
+				for rr, ok := p.Next(); ok; rr, ok = p.Next() {
+					zone.Add(rr.String())
+				}
+				ts.Check(p.Err())
+			},
+			// "status CODE PROGRAM ARGUMENTS" is exec that looks at the exit code.
+			"status": func(ts *testscript.TestScript, neg bool, args []string) {
+				code := 0
+				var failed *exec.ExitError
+				if err := ts.Exec(args[1], args[2:]...); errors.As(err, &failed) {
+					code = failed.ExitCode()
+				} else {
+					ts.Check(err)
+				}
+				if strconv.Itoa(code) != args[0] {
+					ts.Fatalf("exit code %d, not %s", code, args[0])
+				}
+			},
+			"mode": func(ts *testscript.TestScript, neg bool, args []string) {
+				info, err := os.Stat(ts.MkAbs(args[1]))
+				ts.Check(err)
+				if got := info.Mode().Perm().String(); got != args[0] {
+					ts.Fatalf("%s has the mode %s, not %s", args[1], got, args[0])
+				}
+			},
+		},
+	})
+}
