@@ -63,7 +63,7 @@ type Store interface {
 	Get(domain string) ([]byte, error) // nil without an error: there is none
 	Put(domain string, policy []byte) error
 	Delete(domain string) error
-	Domains() ([]string, error) // all that have one
+	Keys() ([]string, error) // all domains that have one
 }
 
 // Options of Policies. DNS, Fetcher and Store are needed.
@@ -322,7 +322,7 @@ func (s *Policies) Run(ctx context.Context) error {
 
 // renew goes through the store once.
 func (s *Policies) renew(ctx context.Context) {
-	domains, err := s.store.Domains()
+	domains, err := s.store.Keys()
 	if err != nil {
 		s.log.Warn("the MTA-STS policies cannot be listed; they are renewed only when mail asks for them", "error", err)
 		return

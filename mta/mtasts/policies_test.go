@@ -87,7 +87,7 @@ func (w *world) Delete(domain string) error {
 	return w.broken
 }
 
-func (w *world) Domains() ([]string, error) {
+func (w *world) Keys() ([]string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Sorted(maps.Keys(w.store)), w.broken
