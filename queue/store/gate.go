@@ -32,8 +32,11 @@ type gate struct {
 }
 
 // shut refuses all later changes. drain waits for those under way.
-func (g *gate) shut()  { g.closed.Store(true) }
-func (g *gate) drain() { g.writes.Lock(); g.writes.Unlock() } //nolint:staticcheck // waiting is the purpose
+func (g *gate) shut() { g.closed.Store(true) }
+func (g *gate) drain() {
+	g.writes.Lock()
+	defer g.writes.Unlock()
+}
 
 func (g *gate) change(what, name string, f func() error) error {
 	err := g.quiet(f)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"time"
@@ -113,7 +114,7 @@ func openPebble(opts Options, in *instance) (*pebble.DB, error) {
 type logger struct{ in *instance }
 
 func (l logger) Infof(format string, args ...any) {
-	if l.in.log.Enabled(nil, slog.LevelDebug) { //nolint:staticcheck // there is no context to hand on
+	if l.in.log.Enabled(context.Background(), slog.LevelDebug) {
 		l.in.log.Debug("pebble: " + fmt.Sprintf(format, args...))
 	}
 }

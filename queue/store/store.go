@@ -95,6 +95,10 @@ func (s *Store) Err() error {
 	return s.cur.Load().err()
 }
 
+// Broken reports whether the present instance has failed. Unlike Err it says
+// nothing of a disk that is only slow.
+func (s *Store) Broken() bool { return s.cur.Load().failure.Load() != nil }
+
 // Failed receives a value after an instance has failed. The receiver calls
 // Reopen until it succeeds.
 func (s *Store) Failed() <-chan struct{} { return s.failed }

@@ -1,0 +1,93 @@
+package queue
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// diskSpace is what a file system has left. Inodes are 0 where it does not
+// count them.
+type diskSpace struct {
+	free, total             uint64
+	freeInodes, totalInodes uint64
+	err                     error
+}
+
+const (
+	defaultMinFree = 512 << 20
+	// A large body takes one inode, and the store a few dozens.
+	minFreeInodes = 1000
+	// How often the file system is asked.
+	roomEverySubmits = 256
+	roomEvery        = time.Second
+)
+
+// roomGauge turns mail away before the disk is full: what was accepted still
+// needs room for its results.
+type roomGauge struct {
+	ask     func() diskSpace
+	minFree int64
+	asked   atomic.Int64 // when, unix nanoseconds
+	submits atomic.Uint32
+	verdict atomic.Pointer[roomVerdict]
+}
+
+type roomVerdict struct{ err error }
+
+func (g *roomGauge) init(q *Queue) {
+	g.minFree = q.opts.MinFree
+	g.ask = q.opts.space
+	if g.ask == nil {
+		dir := q.opts.Dir
+		g.ask = func() diskSpace { return askFileSystem(dir) }
+	}
+	g.verdict.Store(&roomVerdict{})
+}
+
+// check tells why there is no room, from what was seen a moment ago.
+func (g *roomGauge) check() error {
+	last := g.asked.Load()
+	now := time.Now().UnixNano()
+	if g.submits.Add(1)%roomEverySubmits == 0 || now-last > int64(roomEvery) || now < last {
+		if g.asked.CompareAndSwap(last, now) {
+			g.verdict.Store(&roomVerdict{g.judge(g.ask())})
+		}
+	}
+	return g.err()
+}
+
+func (g *roomGauge) err() error { return g.verdict.Load().err }
+
+func (g *roomGauge) judge(s diskSpace) error {
+	if s.err != nil {
+		return fmt.Errorf("%w: ask the file system for its free space: %w", ErrFull, s.err)
+	}
+	floor := uint64(g.minFree)
+	if g.minFree == 0 {
+		floor = min(defaultMinFree, s.total/20)
+	}
+	if s.free < floor {
+		return fmt.Errorf("%w: %d MB are free on the queue's file system, %d MB are kept back",
+			ErrFull, s.free/1_000_000, floor/1_000_000)
+	}
+	if s.totalInodes > 0 && s.freeInodes < min(minFreeInodes, s.totalInodes/20) {
+		return fmt.Errorf("%w: %d inodes are free on the queue's file system", ErrFull, s.freeInodes)
+	}
+	return nil
+}
+
+func askFileSystem(dir string) diskSpace {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return diskSpace{err: err}
+	}
+	return diskSpace{
+		free:        s.Bavail * uint64(s.Bsize),
+		total:       s.Blocks * uint64(s.Bsize),
+		freeInodes:  s.Ffree,
+		totalInodes: s.Files,
+	}
+}
