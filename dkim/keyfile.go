@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -121,21 +122,23 @@ func ReadKeyFile(path string) (*PrivateKey, error) {
 }
 
 // WriteKeyFile writes a key to a new file (mode 0600), and makes its directory
-// (0700) where there is none. It never writes over a file.
+// (0700) where there is none. It never writes over a file. What root writes
+// belongs to the owner of the directory around it, so that a key made by root
+// in the server's directory can be read by the server.
 func WriteKeyFile(path string, key *PrivateKey) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key.Signer)
 	if err != nil {
 		return err
 	}
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDirectory(dir); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(pem.Encode(f, &pem.Block{Type: "PRIVATE KEY", Bytes: der}), f.Sync(), f.Close())
+	err = errors.Join(inherit(dir, path), pem.Encode(f, &pem.Block{Type: "PRIVATE KEY", Bytes: der}), f.Sync(), f.Close())
 	if err != nil {
 		return errors.Join(err, os.Remove(path)) // what is not whole is no key
 	}
@@ -144,4 +147,37 @@ func WriteKeyFile(path string, key *PrivateKey) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// makeDirectory makes a directory and those above it.
+func makeDirectory(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := makeDirectory(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	return inherit(parent, dir)
+}
+
+// inherit gives path the owner of the directory around it, where we are root.
+func inherit(dir, path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
 }

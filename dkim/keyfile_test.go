@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -49,6 +50,31 @@ func TestKeyFilesAreReadBack(t *testing.T) {
 	}
 	if _, err := GenerateKey("dsa"); err == nil {
 		t.Error("a DSA key was made")
+	}
+}
+
+// Root makes a key for a server that runs as another user.
+func TestKeysBelongToTheOwnerOfTheirDirectory(t *testing.T) {
+	t.Parallel()
+	state, want := t.TempDir(), uint32(os.Geteuid())
+	if want == 0 {
+		want = 65534
+		if err := os.Chown(state, int(want), -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(state, "dkim", "key.pem")
+	if err := WriteKeyFile(path, rfcKey(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, filepath.Dir(path)} {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Sys().(*syscall.Stat_t).Uid; got != want {
+			t.Errorf("%s belongs to %d, not %d", name, got, want)
+		}
 	}
 }
 

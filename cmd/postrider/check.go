@@ -64,7 +64,11 @@ func checkedConfig(c *cobra.Command, file string) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := dkim.NewKeys(dkim.Options{Sources: dkimSources(cfg)}); err != nil {
+	sources, err := dkimSources(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := dkim.NewKeys(dkim.Options{Sources: sources}); err != nil {
 		return nil, err
 	}
 	for _, l := range cfg.Submission.Listeners() {

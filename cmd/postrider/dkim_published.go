@@ -5,13 +5,108 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"postrider/config"
 	"postrider/dkim"
 	"postrider/resolver"
 )
+
+// publishedKey is a key and what DNS has to say about it.
+type publishedKey struct {
+	Domain    string         `json:"domain"`
+	Selector  string         `json:"selector"`
+	Algorithm dkim.Algorithm `json:"algorithm"`
+	KeyFile   string         `json:"key_file"`
+	Name      string         `json:"name"`    // of the record
+	Text      string         `json:"text"`    // of the record, whole
+	Strings   []string       `json:"strings"` // of the record, as TXT has them
+	Zone      string         `json:"zone"`    // the record in a zone file
+
+	key *dkim.PrivateKey
+}
+
+func (k *publishedKey) setKey(key *dkim.PrivateKey) error {
+	record, err := key.Record()
+	if err != nil {
+		return err
+	}
+	k.key, k.Algorithm = key, key.Algorithm
+	k.Name = dkim.RecordName(k.Domain, k.Selector)
+	k.Text, k.Strings, k.Zone = record.Text(), record.Strings(), record.ZoneLine(k.Name)
+	return nil
+}
+
+// keyChoice are the flags that choose among the keys.
+type keyChoice struct {
+	domain, selector, keyFile *string
+}
+
+func keyChoiceFlags(c *cobra.Command) keyChoice {
+	f := c.Flags()
+	return keyChoice{
+		domain:   f.String("domain", "", "only keys of this `domain`"),
+		selector: f.String("selector", "", "only keys of this `selector`"),
+		keyFile:  f.String("key", "", "this key `file` instead of the server's; wants --domain and --selector"),
+	}
+}
+
+// load reads the keys that are meant.
+func (k keyChoice) load(cfg *config.Config) ([]publishedKey, error) {
+	chosen, err := k.choose(cfg)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]publishedKey, len(chosen))
+	for i, s := range chosen {
+		keys[i] = publishedKey{Domain: s.Domain, Selector: s.Selector, KeyFile: s.KeyFile}
+		key, err := dkim.ReadKeyFile(s.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		if err := keys[i].setKey(key); err != nil {
+			return nil, err
+		}
+	}
+	return keys, nil
+}
+
+func (k keyChoice) choose(cfg *config.Config) ([]dkim.Source, error) {
+	domain := strings.ToLower(*k.domain)
+	if *k.keyFile != "" {
+		if domain == "" || *k.selector == "" {
+			return nil, usageError("--key wants --domain and --selector too: the file does not tell them")
+		}
+		domain, selector, err := dkimNames(domain, *k.selector)
+		return []dkim.Source{{Domain: domain, Selector: selector, KeyFile: *k.keyFile}}, err
+	}
+	sources, err := dkimSources(cfg)
+	if err != nil {
+		return nil, err
+	}
+	sources = slices.DeleteFunc(sources, func(s dkim.Source) bool {
+		return domain != "" && s.Domain != domain || *k.selector != "" && s.Selector != *k.selector
+	})
+	if len(sources) == 0 {
+		return nil, withHint(fmt.Errorf("there is no such key, neither in the configuration nor in %s", keyDirectory(cfg)),
+			"postrider dkim keygen makes one")
+	}
+	return sources, nil
+}
+
+// printRecords writes lines that a zone file takes, the plain form in comments.
+func printRecords(w io.Writer, keys []publishedKey) {
+	for i, k := range keys {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "; TXT of %s, in one piece:\n; %s\n%s\n", k.Name, k.Text, k.Zone)
+	}
+}
 
 func newDKIMRecordCommand(file *string) *cobra.Command {
 	c := &cobra.Command{
@@ -26,7 +121,7 @@ forms of DNS providers that split by themselves.`,
 	}
 	choice, asJSON := keyChoiceFlags(c), jsonFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := clientConfig(c, *file)
+		cfg, err := dkimConfig(c, *file)
 		if err != nil {
 			return err
 		}
@@ -62,7 +157,7 @@ answer may be kept.`,
 	choice, asJSON := keyChoiceFlags(c), jsonFlag(c)
 	servers := c.Flags().StringSlice("server", nil, "name `server` to ask, address or address:port (default those of the configuration, else of /etc/resolv.conf)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := clientConfig(c, *file)
+		cfg, err := dkimConfig(c, *file)
 		if err != nil {
 			return err
 		}
