@@ -20,7 +20,6 @@ type Conn struct {
 	tls          *tls.ConnectionState
 	remote       netip.AddrPort
 	local        netip.AddrPort
-	client       netip.Addr // what the limit per client counts; invalid: not counted
 	session      Session
 	helo         string
 	extended     bool
@@ -69,15 +68,11 @@ type buffers struct {
 }
 
 func newConn(s *Server, nc net.Conn) *Conn {
-	c := &Conn{
+	return &Conn{
 		server: s, raw: nc, conn: nc,
 		remote: addrPort(nc.RemoteAddr()), local: addrPort(nc.LocalAddr()),
 		deadlines: smtpwire.NewDeadlines(nc),
 	}
-	if a := c.remote.Addr(); a.IsValid() && !a.IsLoopback() {
-		c.client = clientKey(a)
-	}
-	return c
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
@@ -86,15 +81,6 @@ func addrPort(a net.Addr) netip.AddrPort {
 		return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 	}
 	return netip.AddrPort{}
-}
-
-// clientKey: one IPv6 customer has at least a /64.
-func clientKey(a netip.Addr) netip.Addr {
-	if a.Is6() {
-		p, _ := a.Prefix(64)
-		return p.Addr()
-	}
-	return a
 }
 
 // wake ends a wait for input, so that the session sees that the server stops.

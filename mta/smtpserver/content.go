@@ -66,10 +66,12 @@ func (c *Conn) take(b []byte) bool {
 	t.size += int64(len(b))
 	if t.failure == nil {
 		limit := c.server.opts.MaxMessageSize
-		if limit > 0 && t.size > limit {
-			t.failure = replyTooBig
-		} else if _, err := t.content.Write(b); err != nil {
+		// The backend sees first what goes over the limit: it may have
+		// counted otherwise, and more to say.
+		if _, err := t.content.Write(b); err != nil {
 			t.failure = c.refusal(err, "content")
+		} else if limit > 0 && t.size > limit {
+			t.failure = replyTooBig
 		} else {
 			return true
 		}

@@ -15,7 +15,7 @@ import (
 
 func TestConnectionLimits(t *testing.T) {
 	t.Parallel()
-	addr, server := start(t, smtpserver.Options{Backend: &recorder{}, MaxConnections: 2})
+	addr, server := start(t, smtpserver.Options{Backend: &recorder{}, Slots: smtpserver.NewSlots(2, 0)})
 	first, second := dial(t, addr), dial(t, addr)
 	third := dialRaw(t, addr)
 	third.expect("421 4.7.0 too many connections")
@@ -85,7 +85,7 @@ func (a addressed) RemoteAddr() net.Addr { return a.remote }
 func TestConnectionLimitPerClient(t *testing.T) {
 	t.Parallel()
 	l := newPipeListener()
-	startOn(t, smtpserver.Options{Backend: &recorder{}, MaxConnectionsPerClient: 1}, l)
+	startOn(t, smtpserver.Options{Backend: &recorder{}, Slots: smtpserver.NewSlots(100, 1)}, l)
 	tests := []struct{ from, want string }{
 		{"192.0.2.1", "220"}, {"192.0.2.1", "421 4.7.0"}, {"192.0.2.2", "220"},
 		{"2001:db8::1", "220"}, {"2001:db8::ffff", "421 4.7.0"}, {"2001:db8:0:1::1", "220"},

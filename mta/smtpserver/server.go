@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,17 +22,16 @@ type Options struct {
 	Auth     Authenticator
 	Without  Extension // what is not offered
 
-	MaxMessageSize          int64 // octets; 0: no limit
-	MaxRecipients           int   // of a transaction; 0: no limit
-	MaxConnections          int   // default 1,000
-	MaxConnectionsPerClient int   // by IPv4 address or IPv6 /64, loopback excepted; 0: no limit
-	MaxErrors               int   // mistakes of a client before it is sent away; default 20
+	MaxMessageSize int64  // octets; 0: no limit
+	MaxRecipients  int    // of a transaction; 0: no limit
+	MaxErrors      int    // mistakes of a client before it is sent away; default 20
+	Slots          *Slots // may be shared by several servers; default 1,000 connections
 
 	CommandTimeout time.Duration // for a whole command line; default 5 minutes (RFC 5321, section 4.5.3.2.7)
 	BlockTimeout   time.Duration // for the next octets of content; default 5 minutes
 	MinRate        int64         // octets of content a second on average, after BlockTimeout; default 200
 	TLSTimeout     time.Duration // for the handshake; default 1 minute
-	Grace          time.Duration // for sessions that take content when the server stops; default 30 s
+	Grace          time.Duration // for sessions that take content when the server stops; default 30 s; negative: none
 	BufferSize     int           // octets of input buffered for each connection; default 16 KiB
 }
 
@@ -41,7 +39,9 @@ func (o *Options) setDefaults() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	setDefault(&o.MaxConnections, 1000)
+	if o.Slots == nil {
+		o.Slots = NewSlots(1000, 0)
+	}
 	setDefault(&o.MaxErrors, 20)
 	setDefault(&o.CommandTimeout, 5*time.Minute)
 	setDefault(&o.BlockTimeout, 5*time.Minute)
@@ -65,10 +65,9 @@ type Server struct {
 	stopping atomic.Bool
 	pool     sync.Pool // of *buffers
 
-	mu      sync.Mutex
-	conns   map[*Conn]struct{}
-	clients map[netip.Addr]int
-	wg      sync.WaitGroup
+	mu    sync.Mutex
+	conns map[*Conn]struct{}
+	wg    sync.WaitGroup
 }
 
 // New checks the options; it starts nothing.
@@ -80,7 +79,7 @@ func New(opts Options) (*Server, error) {
 		return nil, fmt.Errorf("smtpserver: %q is no host name to greet with", opts.Hostname)
 	}
 	opts.setDefaults()
-	return &Server{opts: opts, conns: map[*Conn]struct{}{}, clients: map[netip.Addr]int{}}, nil
+	return &Server{opts: opts, conns: map[*Conn]struct{}{}}, nil
 }
 
 func isHostname(s string) bool {
@@ -187,52 +186,32 @@ func (s *Server) accept(ctx, sessions context.Context, l net.Listener) error {
 func (s *Server) admit(sessions context.Context, nc net.Conn) {
 	s.stats.connections.Add(1)
 	c := newConn(s, nc)
-	if r := s.register(c); r != nil {
-		s.stats.refused.Add(1)
-		s.opts.Logger.Warn("connection turned away", "ip", c.remote.Addr(), "reason", r.Text)
-		// The reply fits into an empty send buffer, so nobody waits; inside
-		// TLS it could not be read before a handshake.
-		if _, isTLS := nc.(*tls.Conn); !isTLS {
-			nc.SetWriteDeadline(time.Now().Add(time.Second))
-			nc.Write(appendRefusal(nil, r))
-		}
-		nc.Close()
+	if r := s.opts.Slots.take(c.remote.Addr()); r != nil {
+		s.turnAway(c, r)
 		return
 	}
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
 	s.wg.Go(func() {
-		defer s.unregister(c)
 		c.serve(sessions)
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+		s.opts.Slots.give(c.remote.Addr())
 	})
 }
 
-func (s *Server) register(c *Conn) *Reply {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.conns) >= s.opts.MaxConnections {
-		return replyBusy
+func (s *Server) turnAway(c *Conn, r *Reply) {
+	s.stats.refused.Add(1)
+	s.opts.Logger.Warn("connection turned away", "ip", c.remote.Addr(), "reason", r.Text)
+	// The reply fits into an empty send buffer, so nobody waits; inside TLS it
+	// could not be read before a handshake.
+	if _, isTLS := c.raw.(*tls.Conn); !isTLS {
+		c.raw.SetWriteDeadline(time.Now().Add(time.Second))
+		c.raw.Write(appendRefusal(nil, r))
 	}
-	if limit := s.opts.MaxConnectionsPerClient; limit > 0 && c.client.IsValid() {
-		if s.clients[c.client] >= limit {
-			return replyBusyClient
-		}
-	}
-	if c.client.IsValid() {
-		s.clients[c.client]++
-	}
-	s.conns[c] = struct{}{}
-	return nil
-}
-
-func (s *Server) unregister(c *Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-	if !c.client.IsValid() {
-		return
-	}
-	if s.clients[c.client]--; s.clients[c.client] == 0 {
-		delete(s.clients, c.client)
-	}
+	c.raw.Close()
 }
 
 // counters are what Stats tells.
@@ -265,4 +244,17 @@ func (s *Server) Stats() Stats {
 		TLS: n.tls.Load(), TLSFailed: n.tlsFailed.Load(),
 		Authenticated: n.authenticated.Load(), AuthFailed: n.authFailed.Load(),
 	}
+}
+
+// Add adds another server's counts.
+func (s *Stats) Add(t Stats) {
+	s.Open += t.Open
+	s.Connections += t.Connections
+	s.Refused += t.Refused
+	s.ProtocolErrors += t.ProtocolErrors
+	s.Timeouts += t.Timeouts
+	s.TLS += t.TLS
+	s.TLSFailed += t.TLSFailed
+	s.Authenticated += t.Authenticated
+	s.AuthFailed += t.AuthFailed
 }
