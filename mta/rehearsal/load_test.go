@@ -1,0 +1,166 @@
+package rehearsal_test
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"postrider/mta/rehearsal"
+	"postrider/mta/smtpserver"
+)
+
+// Every message arrives once, is of the size asked for, and is another one;
+// whichever way it goes.
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	tests := map[string]rehearsal.LoadOptions{
+		"pipelined":             {Way: rehearsal.WayPipelined},
+		"chunked":               {Way: rehearsal.WayChunked},
+		"overlapped":            {Way: rehearsal.WayOverlapped},
+		"sequential":            {Way: rehearsal.WaySequential},
+		"few per connection":    {Way: rehearsal.WayPipelined, PerConnection: 7},
+		"overlapped, few":       {Way: rehearsal.WayOverlapped, PerConnection: 7},
+		"TLS and many sessions": {Way: rehearsal.WayPipelined, TLS: true, Sessions: 50},
+	}
+	for name, o := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg, err := rehearsal.SelfSigned("mx.sink.test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			sink := newSink(t, rehearsal.SinkOptions{TLS: cfg, Verify: true, Keep: rehearsal.Keep{Last: 500}})
+			o.Target, o.Messages, o.Size, o.Domains, o.Recipients = sink.addr, 500, 1000, 10, 3
+			load, err := rehearsal.NewLoad(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := load.Run(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Accepted != 500 || r.Copies != 1500 || r.Refused+r.Failed+r.Rejected != 0 || r.FirstError != "" || r.Octets != 500_000 {
+				t.Errorf("%+v", r)
+			}
+			if w := r.Wait; w.P50 <= 0 || w.P99 < w.P50 || w.Max < w.P999 {
+				t.Errorf("%+v", w)
+			}
+			if o.PerConnection > 0 && r.Connects < 500/7 {
+				t.Errorf("%d connections", r.Connects)
+			}
+			s := sink.Stats()
+			if s.Messages != 500 || s.Copies != 1500 || s.Duplicates != 0 || s.Octets != 500_000 || s.Domains != 10 || s.ProtocolErrors != 0 {
+				t.Errorf("%+v", s)
+			}
+			for _, m := range sink.Messages() {
+				if len(m.Content) != 1000 || !strings.HasSuffix(string(m.Content), "\r\n") || !strings.Contains(string(m.Content), "\r\nTo: <"+m.To[0]+">\r\n") {
+					t.Fatalf("%q for %v", m.Content, m.To)
+				}
+			}
+		})
+	}
+}
+
+// What is refused is counted as that, and the session goes on.
+func TestLoadIsRefused(t *testing.T) {
+	t.Parallel()
+	refusal := func(s string) rehearsal.SinkOptions {
+		r, err := rehearsal.ParseRefusal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rehearsal.SinkOptions{Manners: rehearsal.Manners{Refuse: []rehearsal.Refusal{r}}}
+	}
+	sinks := map[string]rehearsal.SinkOptions{
+		"one domain": refusal("@d1.load.test=550 5.1.1 no"), "goodbye": refusal("@d1.load.test=421 4.3.2 closing"), "content": {MaxMessageSize: 500},
+	}
+	for name, o := range sinks {
+		for _, way := range []rehearsal.Way{rehearsal.WayPipelined, rehearsal.WayChunked, rehearsal.WayOverlapped, rehearsal.WaySequential} {
+			t.Run(name+", "+way.String(), func(t *testing.T) {
+				t.Parallel()
+				sink := newSink(t, o)
+				load, err := rehearsal.NewLoad(rehearsal.LoadOptions{Target: sink.addr, Messages: 40, Domains: 4, Sessions: 2, Way: way, Size: 1000})
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, err := load.Run(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantAccepted := int64(30)
+				if name == "content" {
+					wantAccepted = 0
+				}
+				lost := r.Refused + r.Failed
+				if r.Accepted != wantAccepted || lost != 40-wantAccepted || r.FirstError == "" || sink.Stats().Messages != wantAccepted {
+					t.Errorf("%+v", r)
+				}
+				if name != "goodbye" && r.Failed != 0 {
+					t.Errorf("%d failed", r.Failed)
+				}
+				if a, l := load.Progress(); a != wantAccepted || l != lost {
+					t.Errorf("progress %d, %d", a, l)
+				}
+			})
+		}
+	}
+}
+
+func TestLoadStaysOnThisHost(t *testing.T) {
+	t.Parallel()
+	for _, target := range []string{"192.0.2.1:25", "[2001:db8::1]:25"} {
+		load, err := rehearsal.NewLoad(rehearsal.LoadOptions{Target: target})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := load.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "not on this host") {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+	// An allowed network is tried: the context that is over ends it.
+	load, err := rehearsal.NewLoad(rehearsal.LoadOptions{Target: "192.0.2.1:25", AllowNetworks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if r, err := load.Run(ctx); err == nil || strings.Contains(err.Error(), "not on this host") {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestLoadOptions(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]rehearsal.LoadOptions{
+		"no target":      {},
+		"no port":        {Target: "127.0.0.1"},
+		"too small":      {Target: "127.0.0.1:25", Size: 100},
+		"negative":       {Target: "127.0.0.1:25", Sessions: -1},
+		"far too large":  {Target: "127.0.0.1:25", Size: 2 << 30},
+		"header in name": {Target: "127.0.0.1:25", Sender: "a\r\nb"},
+	} {
+		if _, err := rehearsal.NewLoad(o); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := rehearsal.ParseWay("chunked"); err != nil {
+		t.Error(err)
+	}
+	if _, err := rehearsal.ParseWay("backwards"); err == nil {
+		t.Error("an unknown way was taken")
+	}
+}
+
+// A server that turns sessions away is named, and nothing hangs.
+func TestLoadFindsNoSession(t *testing.T) {
+	t.Parallel()
+	sink := newSink(t, rehearsal.SinkOptions{Without: smtpserver.ExtESMTP})
+	load, err := rehearsal.NewLoad(rehearsal.LoadOptions{Target: sink.addr, Sessions: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := load.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "EHLO was answered 500") || r.Accepted != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
