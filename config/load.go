@@ -18,9 +18,13 @@ type Options struct {
 	// Local lets ./postrider.toml and ./postrider-data be taken: by whoever
 	// runs the server, not by root, and only in a directory of their own.
 	Local bool
-	// Client is for programs of any user that only need to find the server:
-	// the files that the configuration names are not looked at, and a file
-	// in /etc that may not be read counts as none.
+	// KeysUnseen leaves the files that the configuration names alone: for
+	// commands that may not read them, or are about to make them.
+	KeysUnseen bool
+	// Client is for programs of any user that only need to find the running
+	// server. A fault must not keep them from handing in mail: without File a
+	// file that may not be read counts as none, and what is wrong in it is a
+	// warning, its key having its default. It implies KeysUnseen.
 	Client  bool
 	Environ []string // as os.Environ gives it
 }
@@ -51,12 +55,13 @@ const (
 
 func load(o Options, h host) (*Config, error) {
 	file, warnings := h.find(o)
+	forgiving := o.Client && o.File == ""
 	var data []byte
 	if file != "" {
 		var err error
 		data, err = h.read(file)
 		switch {
-		case err != nil && o.Client && o.File == "" && errors.Is(err, fs.ErrPermission):
+		case err != nil && forgiving && errors.Is(err, fs.ErrPermission):
 			warnings = append(warnings, fmt.Sprintf("%s may not be read by this user: the defaults are taken", file))
 			file = ""
 		case err != nil:
@@ -71,11 +76,18 @@ func load(o Options, h host) (*Config, error) {
 	c.Warnings = append(warnings, c.Warnings...)
 	c.resolvePaths()
 	c.chooseStateDir(o, h, &errs)
-	if !o.Client {
+	if !o.Client && !o.KeysUnseen {
 		c.checkFiles(&errs)
 		c.warnOfReaders()
 	}
-	if err := errs.result(); err != nil {
+	err := errs.result()
+	if err != nil && forgiving {
+		for _, e := range errs {
+			c.Warnings = append(c.Warnings, e.Error())
+		}
+		return c, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -195,8 +195,10 @@ func TestKeyFiles(t *testing.T) {
 		case tt.want != "" && (!errors.As(err, &errs) || len(errs) != 1 || errs[0].Error() != s.dir+"/"+tt.want || errs[0].Hint != tt.hint):
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := load(Options{File: "p.toml", Client: true}, s.host); err != nil {
-			t.Errorf("%s: a client looks at key files: %v", name, err)
+		for _, o := range []Options{{File: "p.toml", Client: true}, {File: "p.toml", KeysUnseen: true}} {
+			if _, err := load(o, s.host); err != nil {
+				t.Errorf("%s: %+v looks at key files: %v", name, o, err)
+			}
 		}
 	}
 }
@@ -227,6 +229,26 @@ func TestAClientWithoutAccess(t *testing.T) {
 	for _, o := range []Options{{}, {Client: true, File: s.systemFile}} {
 		if _, err := load(o, s.host); !errors.Is(err, fs.ErrPermission) {
 			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// Programs still find the server while somebody edits its configuration.
+func TestAClientAndAFaultyFile(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for name, tt := range map[string]struct{ text, stateDir string }{
+		"bad value": {"state_dir = '/srv/mail'\nmode = 'x'\n", "/srv/mail"},
+		"syntax":    {"state_dir = '/srv/mail'\nmode = \n", "/var/lib/postrider"},
+	} {
+		s.write("etc/postrider.toml", tt.text, 0o644)
+		if c := s.load(Options{Client: true}); c.StateDir != tt.stateDir || len(c.Warnings) != 1 {
+			t.Errorf("%s: %s %q", name, c.StateDir, c.Warnings)
+		}
+		for _, o := range []Options{{}, {KeysUnseen: true}, {Client: true, File: s.systemFile}} {
+			if _, err := load(o, s.host); err == nil {
+				t.Errorf("%s: %+v: no error", name, o)
+			}
 		}
 	}
 }

@@ -40,7 +40,7 @@ func dkimSources(cfg *config.Config) ([]dkim.Source, error) {
 // dkimConfig loads the configuration for the commands below dkim. They look
 // where the server does, and at keys by themselves.
 func dkimConfig(c *cobra.Command, file string) (*config.Config, error) {
-	return loadConfig(c, config.Options{File: file, Local: true, Client: true})
+	return loadConfig(c, config.Options{File: file, Local: true, KeysUnseen: true})
 }
 
 // keyType is what --type of keygen names.
