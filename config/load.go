@@ -157,29 +157,20 @@ func readFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
+// resolvePaths lets every relative path start at c.Dir.
 func (c *Config) resolvePaths() {
-	c.eachPath(func(k *Key, to *string, _ int) {
-		if *to != "" && !filepath.IsAbs(*to) {
-			*to = filepath.Join(c.Dir, *to)
-		}
-	})
-}
-
-// eachPath visits every path of the configuration.
-func (c *Config) eachPath(visit func(k *Key, to *string, element int)) {
 	for _, t := range Tables() {
 		roots := []any{c}
 		if t.Repeated {
 			roots = t.elements.all(c)
 		}
-		for i, root := range roots {
-			element := i
-			if !t.Repeated {
-				element = -1
-			}
-			for j := range t.Keys {
-				if k := &t.Keys[j]; k.isPath {
-					visit(k, k.at.field(root).(scalar[string]).to, element)
+		for _, root := range roots {
+			for _, k := range t.Keys {
+				if !k.isPath {
+					continue
+				}
+				if to := k.at.field(root).(scalar[string]).to; *to != "" && !filepath.IsAbs(*to) {
+					*to = filepath.Join(c.Dir, *to)
 				}
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -118,8 +119,9 @@ func report(w io.Writer, err error, began bool) int {
 	return code
 }
 
+// printError prints one line for the error: joined ones have line ends.
 func printError(w io.Writer, err error, hints []string) {
-	fmt.Fprintf(w, "postrider: %v\n", err)
+	fmt.Fprintf(w, "postrider: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 	for _, h := range hints {
 		fmt.Fprintf(w, "postrider: hint: %s\n", h)
 	}
