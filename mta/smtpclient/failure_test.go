@@ -533,11 +533,8 @@ func TestUnsolicitedReply(t *testing.T) {
 			t.Parallel()
 			server := start(t, smtptest.Script{Extensions: extensions, On: map[string][]smtptest.Step{
 				smtptest.OnEnd: {{Raw: "250 2.0.0 taken\r\n250 2.0.0 taken\r\n"}}}})
-			s := greeted(t, server, Options{})
-			results, err := run(t, s, messages(1)...)
-			if err == nil {
-				err = s.CheckIdle()
-			}
+			s := greeted(t, server, Options{NoPipelining: manner == "DATA"})
+			results, err := run(t, s, messages(2)...)
 			wantError(t, err, StageIdle, KindProtocol, ErrUnsolicitedReply)
 			if len(results) != 1 || results[0].Final.Code != 250 {
 				t.Errorf("%+v", results)

@@ -45,7 +45,9 @@ type Session struct {
 // New makes a session over a fresh connection and takes ownership of it.
 func New(conn net.Conn, o Options) *Session {
 	s := &Session{opts: o, conn: conn, window: 1, patience: patience}
-	s.opts.InFlight = max(1, o.InFlight)
+	if o.InFlight <= 0 {
+		s.opts.InFlight = DefaultInFlight
+	}
 	s.over(conn)
 	return s
 }

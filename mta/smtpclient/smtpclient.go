@@ -37,6 +37,11 @@ import (
 // MaxOneFlight is the largest content that is sent along with its envelope.
 const MaxOneFlight = 64 << 10
 
+// DefaultInFlight is a compromise: four messages in one write cost a third of
+// the system calls of four writes, sixteen not much less, and four is few
+// enough to have in doubt, or waiting behind a slow server.
+const DefaultInFlight = 4
+
 // maxInFlight bounds the octets of content for which no reply has come,
 // whatever Options.InFlight says.
 const maxInFlight = 256 << 10
@@ -62,11 +67,11 @@ type Options struct {
 	Timeouts                 Timeouts
 	NoChunking, NoPipelining bool // for destinations that announce and break them
 	// InFlight is how many transactions may be under way at once, content and
-	// all, on a server with PIPELINING and CHUNKING; 0 is 1. With n of them a
-	// connection over a long way carries n messages in a round trip, and
-	// when it breaks up to n are in doubt instead of one. The session begins
-	// with one, takes one more for each that is accepted, and goes back to one
-	// after any refusal.
+	// all, on a server with PIPELINING and CHUNKING; 0 is DefaultInFlight. With
+	// n of them a connection over a long way carries n messages in a round
+	// trip, and when it breaks up to n are in doubt instead of one. The session
+	// begins with one, takes one more for each that is accepted, and goes back
+	// to one after any refusal.
 	InFlight int
 }
 

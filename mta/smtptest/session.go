@@ -105,9 +105,12 @@ func (c *session) do(step Step) {
 	if step.Reply != "" {
 		text = replyText(step.Reply) + text
 	}
-	if step.Drip == 0 && step.Endless == "" && step.Then == Continue {
+	if step.Drip == 0 {
 		c.out = append(c.out, text...)
-		return
+		text = ""
+		if step.Endless == "" && step.Then == Continue {
+			return
+		}
 	}
 	c.isOver = step.Then != Continue
 	if c.flush() != nil || c.drip(text, step.Drip) != nil {
@@ -147,6 +150,9 @@ func replyText(reply string) string {
 }
 
 func (c *session) drip(text string, every time.Duration) error {
+	if text == "" {
+		return nil
+	}
 	if every == 0 {
 		_, err := io.WriteString(c.conn, text)
 		return err
