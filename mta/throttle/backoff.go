@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// spread is the part by which a wait is lengthened or shortened at random, so
-// that the many sites that died in one outage are not probed in one moment.
+// spread is the part by which Spread changes a wait.
 const spread = 0.1
 
 // backoff is the state of a peer that may be dead. While it is, nothing is
@@ -38,7 +37,7 @@ func (b *backoff) failed(now, began time.Time) {
 	default:
 		b.wait = min(b.wait*2, b.longest)
 	}
-	b.until = now.Add(jittered(b.wait))
+	b.until = now.Add(Spread(b.wait))
 }
 
 // succeeded answers whether that brought the peer back to life.
@@ -51,6 +50,8 @@ func (b *backoff) succeeded(now time.Time) (revived bool) {
 	return true
 }
 
-func jittered(d time.Duration) time.Duration {
+// Spread lengthens or shortens a wait at random by up to a tenth, so that what
+// failed in one moment is not tried again in one moment.
+func Spread(d time.Duration) time.Duration {
 	return d + time.Duration((2*rand.Float64()-1)*spread*float64(d))
 }

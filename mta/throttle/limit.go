@@ -45,6 +45,20 @@ func New(o Options) *Limit {
 	}
 }
 
+// Tighten lowers the limit to what o allows, where that is less. What it has
+// learnt stays; Start and the backoff are left as they are.
+func (l *Limit) Tighten(o Options) {
+	if o.Connections > 0 && (l.window.max == 0 || o.Connections < l.window.max) {
+		l.window.max = o.Connections
+		l.window.start = min(l.window.start, o.Connections)
+		if l.window.size == 0 || l.window.size > o.Connections {
+			l.window.size = o.Connections
+		}
+	}
+	l.connections.tighten(o.ConnectionsPerMinute)
+	l.messages.tighten(o.MessagesPerMinute)
+}
+
 // Reason says which part of a limit holds.
 type Reason uint8
 

@@ -48,3 +48,13 @@ func (r *rate) putBack() {
 		r.fullAt = r.fullAt.Add(-r.interval)
 	}
 }
+
+// tighten lowers the rate to perMinute, where that is less.
+func (r *rate) tighten(perMinute int) {
+	if perMinute <= 0 || r.perMinute != 0 && perMinute >= r.perMinute {
+		return
+	}
+	fullAt := r.fullAt
+	*r = newRate(perMinute)
+	r.fullAt = fullAt
+}

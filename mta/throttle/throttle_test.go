@@ -295,6 +295,47 @@ func TestGroupNamesTheFirstThatHolds(t *testing.T) {
 	}
 }
 
+func TestTightenKeepsTheSmallest(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name         string
+		has, gets    Options
+		window       int
+		next         time.Time // of the second message
+		holdsSeconds float64   // the second connection, after the first
+	}{
+		{"less", Options{Connections: 20, MessagesPerMinute: 60}, Options{Connections: 3, MessagesPerMinute: 6}, 3, at(10), 0},
+		{"more", Options{Connections: 3, MessagesPerMinute: 6}, Options{Connections: 20, MessagesPerMinute: 60}, 3, at(10), 0},
+		{"none had", Options{}, Options{Connections: 3, MessagesPerMinute: 6, ConnectionsPerMinute: 2}, 3, at(10), 30},
+		{"none given", Options{Connections: 3, MessagesPerMinute: 6, ConnectionsPerMinute: 2}, Options{}, 3, at(10), 30},
+		{"adaptive", Options{Connections: 20, Start: 5, MessagesPerMinute: 6}, Options{Connections: 3}, 3, at(10), 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := New(tt.has)
+			l.Tighten(tt.gets)
+			if l.Window() != tt.window {
+				t.Errorf("window %d, want %d", l.Window(), tt.window)
+			}
+			l.Send(noon)
+			if got := l.Message(noon).Until; !got.Equal(tt.next) {
+				t.Errorf("next message at %v, want %v", got, tt.next)
+			}
+			l.Open(noon)
+			h := l.Connection(noon)
+			if got := h.Until.Sub(noon).Seconds(); h.Holds() && got != tt.holdsSeconds || h.Holds() != (tt.holdsSeconds > 0) {
+				t.Errorf("connection held for %v s, want %v", got, tt.holdsSeconds)
+			}
+			for range 100 {
+				l.Succeeded(noon)
+			}
+			if l.Window() != tt.window {
+				t.Errorf("window grew to %d beyond %d", l.Window(), tt.window)
+			}
+		})
+	}
+}
+
 func TestIdle(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
