@@ -76,7 +76,7 @@ func (q *Queue) fetch(i int32, now int64) (*message, error) {
 		}
 		return nil, err
 	}
-	q.recompute(m, i)
+	q.recompute(m, i, now)
 	q.attach(i, now)
 	return m, nil
 }
@@ -90,10 +90,14 @@ func (q *Queue) claim(m *message, i int32, now int64, limit int) *Claim {
 	}
 	c := &Claim{Envelope: m.env, q: q, m: m, entry: i}
 	g := m.groupOf(e.lane)
+	schedule := q.schedule(q.lanes.all[e.lane].name)
 	due := now
 	for _, r := range g.recipients {
 		s := &m.states[r]
-		if s.status != StatusWaiting || s.active || s.due > now {
+		if s.status != StatusWaiting || s.active {
+			continue
+		}
+		if s.due > now && dueOf(schedule, m, s, now) > now {
 			continue
 		}
 		if c.picked == nil && len(g.recipients) > 1 {
@@ -118,7 +122,7 @@ func (q *Queue) claim(m *message, i int32, now int64, limit int) *Claim {
 	}
 	q.pass(e)
 	q.detach(i)
-	q.recompute(m, i)
+	q.recompute(m, i, now)
 	q.attach(i, now)
 	if len(c.picked) == 0 {
 		return nil
@@ -152,7 +156,7 @@ func pickRecipients(all []Recipient, picked []int32) []Recipient {
 }
 
 // recompute brings an entry's numbers in line with its recipients' states.
-func (q *Queue) recompute(m *message, i int32) {
+func (q *Queue) recompute(m *message, i int32, now int64) {
 	e := q.slab.at(i)
 	e.open, e.active, e.held = 0, 0, 0
 	e.due, e.sweepAt = 0, 0
@@ -171,8 +175,8 @@ func (q *Queue) recompute(m *message, i int32) {
 			e.held++
 		default:
 			e.open++
-			if e.due == 0 || s.due < e.due {
-				e.due = s.due
+			if due := dueOf(schedule, m, s, now); e.due == 0 || due < e.due {
+				e.due = due
 			}
 			look := lookAt(schedule, m, s, m.env.Recipients[r].Notify)
 			if e.sweepAt == 0 || look < e.sweepAt {
@@ -187,6 +191,16 @@ func (q *Queue) schedule(domain string) *Schedule {
 		return s
 	}
 	return DefaultSchedule()
+}
+
+// dueOf is when a recipient is tried next. A time further away than any wait
+// of the schedule was written by a clock that was wrong then, or the clock is
+// wrong now: what nobody asked to be late is due at once.
+func dueOf(schedule *Schedule, m *message, s *recipientState, now int64) int64 {
+	if s.due <= now || now == 0 || s.attempts == 0 && m.env.scheduled() || s.due <= now+int64(schedule.longest()) {
+		return s.due
+	}
+	return now
 }
 
 // expiry is when a recipient is given up: its schedule's time after it was

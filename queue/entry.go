@@ -33,7 +33,7 @@ type entry struct {
 	pins      int16 // somebody is reading the message: not to be freed
 	place     place
 	priority  Priority
-	scheduled bool // due at a time that a person chose
+	scheduled bool // first due at a time that a person chose
 }
 
 const (

@@ -257,6 +257,9 @@ func (r *recordReader) recipient(to *Recipient, d *digest) {
 	}
 }
 
+// scheduled reports whether a person chose a later time for the first attempt.
+func (e *Envelope) scheduled() bool { return e.NotBefore.After(e.ArrivedAt) }
+
 // check tells why an envelope cannot be taken.
 func (e *Envelope) check() error {
 	switch {

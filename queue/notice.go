@@ -121,8 +121,9 @@ func (n *notices) drop(s *noticeSet) {
 	n.free = append(n.free, s.number)
 }
 
-// place puts a set where it belongs in the order of due times.
-func (n *notices) place(q *Queue, s *noticeSet) {
+// place puts a set where it belongs in the order of due times. Work that falls
+// due later may still move it back, see DueNotices.
+func (n *notices) place(q *Queue, s *noticeSet, now int64) {
 	if s.taken || s.unwritten > 0 || s.n == 0 {
 		if s.pos >= 0 {
 			n.heap.remove(s.pos, n.moved)
@@ -131,7 +132,7 @@ func (n *notices) place(q *Queue, s *noticeSet) {
 		return
 	}
 	at := s.firstAt
-	if q.workAtHand(s.id) {
+	if q.workAtHand(s.id, now) {
 		at += int64(gatherNotices)
 	}
 	at = max(at, s.restUntil)
@@ -200,12 +201,16 @@ func (q *Queue) DueNotices(now time.Time) (b *NoticeBatch, next time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.notices.heap) > 0 && !q.refusing() {
+		s := q.notices.all[q.notices.heap[0].ref]
+		q.notices.place(q, s, at)
+		if s.pos != 0 {
+			continue
+		}
 		if first := q.notices.heap[0].at; first > at {
 			return nil, timeOf(first)
 		}
-		s := q.notices.all[q.notices.heap[0].ref]
 		s.taken = true
-		q.notices.place(q, s)
+		q.notices.place(q, s, at)
 		b, err := q.readNotices(s)
 		if err == nil {
 			return b, now
@@ -214,7 +219,7 @@ func (q *Queue) DueNotices(now time.Time) (b *NoticeBatch, next time.Time) {
 		var d *damage
 		if !errors.As(err, &d) {
 			s.restUntil = at + int64(noticeRest)
-			q.notices.place(q, s)
+			q.notices.place(q, s, at)
 			continue
 		}
 		q.log.Error("notices cannot be read and are given up", "id", s.id, "error", err)
@@ -293,7 +298,7 @@ func (q *Queue) answered(b *NoticeBatch, at int64) {
 	q.notices.total -= int64(len(b.records))
 	b.records = nil
 	if s.n > 0 {
-		q.notices.place(q, s)
+		q.notices.place(q, s, at)
 		return
 	}
 	q.notices.drop(s)
@@ -342,7 +347,7 @@ func (q *Queue) Return(b *NoticeBatch, now time.Time) {
 	if s := q.notices.sets[b.Envelope.ID]; s != nil && s.taken {
 		s.taken = false
 		s.restUntil = nanos(now) + int64(noticeRest)
-		q.notices.place(q, s)
+		q.notices.place(q, s, nanos(now))
 	}
 }
 

@@ -74,30 +74,31 @@ type Queue struct {
 	chance    func() float64 // from 0 to 1, for jitter
 
 	// mu guards all below. It covers memory only, never the disk.
-	mu       sync.Mutex
-	closed   bool
-	down     bool // the store has failed: no mail is taken, no claim handed out
-	messages map[ID]*message
-	loads    map[ID]chan struct{}
-	kept     message // head of the ring of fresh messages, oldest first
-	keptCost int64
-	slab     slab
-	index    idIndex
-	lanes    lanes
-	waiting  timeHeap // lanes by their earliest waiting entry
-	fresh    []int32  // lanes with due work that Due has not named yet
-	senders  names
-	tags     names
-	total    counts
-	seq      uint32 // of what enters a heap
-	numbers  uint32 // of history records
-	sweepAt  int64  // when some entry wants to be looked at; 0: none
-	clock    clock
-	notices  notices
-	writer   writer
-	doubts   []doubt
-	happened []happening // scratch of one settle
-	oldest   struct {    // see oldestEntry
+	mu         sync.Mutex
+	closed     bool
+	down       bool // the store has failed: no mail is taken, no claim handed out
+	messages   map[ID]*message
+	loads      map[ID]chan struct{}
+	submitting map[ID]struct{}
+	kept       message // head of the ring of fresh messages, oldest first
+	keptCost   int64
+	slab       slab
+	index      idIndex
+	lanes      lanes
+	waiting    timeHeap // lanes by their earliest waiting entry
+	fresh      []int32  // lanes with due work that Due has not named yet
+	senders    names
+	tags       names
+	total      counts
+	seq        uint32 // of what enters a heap
+	numbers    uint32 // of history records
+	sweepAt    int64  // when some entry wants to be looked at; 0: none
+	clock      clock
+	notices    notices
+	writer     writer
+	doubts     []doubt
+	happened   []happening // scratch of one settle
+	oldest     struct {    // see oldestEntry
 		ref int32
 		id  ID
 	}
@@ -122,6 +123,7 @@ func Open(opts Options) (*Queue, error) {
 		reopenAfter: reopenAfter,
 		messages:    make(map[ID]*message),
 		loads:       make(map[ID]chan struct{}),
+		submitting:  make(map[ID]struct{}),
 		slab:        newSlab(),
 		lanes:       newLanes(),
 		senders:     newNames(),

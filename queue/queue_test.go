@@ -47,7 +47,11 @@ func newTestQueue(t testing.TB, change ...func(*Options)) *testQueue {
 		c(&q.opts)
 	}
 	q.start()
-	t.Cleanup(func() { q.stop() })
+	t.Cleanup(func() {
+		q.settled()
+		q.checked()
+		q.stop()
+	})
 	return q
 }
 

@@ -69,10 +69,8 @@ func (r *rebuilder) envelopes() error {
 	if cerr := r.states.Close(); err == nil {
 		err = cerr
 	}
-	for id, s := range r.q.notices.sets {
-		if r.q.index.first(id) == noEntry && s.unwritten == 0 {
-			r.q.notices.place(r.q, s)
-		}
+	for _, s := range r.q.notices.sets {
+		r.q.notices.place(r.q, s, 0)
 	}
 	return err
 }

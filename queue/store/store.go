@@ -54,6 +54,9 @@ type Options struct {
 	Logger       *slog.Logger
 	MemTableSize uint64 // octets; 0: 32 MB
 	CacheSize    int64  // octets; 0: 64 MB
+	// ReadOnly changes nothing on the disk. A store that is not there, or
+	// damaged, is an error.
+	ReadOnly bool
 }
 
 // Store is safe for concurrent use.
@@ -112,11 +115,11 @@ func (s *Store) Reopen() error {
 	if s.closed.Load() || old.failure.Load() == nil {
 		return nil
 	}
-	if old.db != nil && !old.letGo(closePatience) {
+	if !old.gone && !old.letGo(closePatience) {
 		s.abandoned++
 		s.opts.Logger.Warn("failed store left behind: it cannot be closed", "abandoned", s.abandoned)
 	}
-	old.db = nil
+	old.gone = true
 	if s.abandoned > maxAbandoned {
 		return fmt.Errorf("%w: %d failed instances cannot be closed", ErrHopeless, s.abandoned)
 	}
@@ -140,7 +143,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	in := s.cur.Load()
-	if in.db == nil {
+	if in.gone {
 		return nil
 	}
 	if in.failure.Load() != nil {
@@ -166,6 +169,7 @@ type instance struct {
 	gate      *gate
 	use       sync.RWMutex
 	db        *pebble.DB
+	gone      bool // closed, or left behind; under the store's mu
 	committer *committer
 	failure   atomic.Pointer[failure]
 	broken    chan struct{} // closed with failure
