@@ -1,0 +1,126 @@
+package crash
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emersion/go-smtp"
+)
+
+// receiver counts how often each message arrives.
+type receiver struct {
+	server   *smtp.Server
+	listener net.Listener
+	inData   atomic.Int64 // transactions between MAIL and our final reply
+
+	mu   sync.Mutex
+	seen map[string]int // by Message-ID
+}
+
+func newReceiver(addr string) (*receiver, error) {
+	l, err := net.Listen("tcp4", addr)
+	if err != nil {
+		return nil, err
+	}
+	r := &receiver{listener: l, seen: make(map[string]int)}
+	r.server = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) {
+		return &session{receiver: r}, nil
+	}))
+	r.server.Domain = "mx.crash.test"
+	r.server.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	r.server.ReadTimeout = 5 * time.Minute
+	go func() { _ = r.server.Serve(l) }() // ends with close
+	return r, nil
+}
+
+func (r *receiver) close() { _ = r.server.Close() }
+
+func (r *receiver) port() string {
+	_, port, _ := net.SplitHostPort(r.listener.Addr().String())
+	return port
+}
+
+func (r *receiver) open() int { return int(r.inData.Load()) }
+
+func (r *receiver) distinct() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.seen)
+}
+
+func (r *receiver) all() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seen
+}
+
+type session struct {
+	receiver *receiver
+	open     bool
+}
+
+func (s *session) Mail(string, *smtp.MailOptions) error {
+	s.end()
+	s.open = true
+	s.receiver.inData.Add(1)
+	return nil
+}
+
+func (s *session) Rcpt(string, *smtp.RcptOptions) error { return nil }
+
+func (s *session) Data(body io.Reader) error {
+	var id string
+	lines := bufio.NewReader(body)
+	for {
+		line, err := lines.ReadString('\n')
+		if value, ok := strings.CutPrefix(line, "Message-ID:"); ok && id == "" {
+			id = strings.TrimSpace(value)
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err // the content did not come whole: not an arrival
+		}
+	}
+	s.receiver.mu.Lock()
+	s.receiver.seen[id]++
+	s.receiver.mu.Unlock()
+	return nil
+}
+
+func (s *session) Reset()        { s.end() }
+func (s *session) Logout() error { s.end(); return nil }
+
+func (s *session) end() {
+	if s.open {
+		s.open = false
+		s.receiver.inData.Add(-1)
+	}
+}
+
+// queued asks the server how many messages it holds.
+func queued(addr string) (int, error) {
+	client := http.Client{Timeout: 5 * time.Second}
+	resp, err := client.Get("http://" + addr + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("GET /metrics: %s", resp.Status)
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	if err != nil {
+		return 0, err
+	}
+	return parseGauge(string(text), "postrider_queue_messages")
+}
