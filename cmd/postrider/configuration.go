@@ -18,6 +18,12 @@ func serverConfig(c *cobra.Command, file string) (*config.Config, error) {
 	return loadConfig(c, config.Options{File: file, Local: true})
 }
 
+// clientConfig loads the configuration for a command that only needs to find
+// the running server, whoever calls it.
+func clientConfig(c *cobra.Command, file string) (*config.Config, error) {
+	return loadConfig(c, config.Options{File: file, Client: true})
+}
+
 func loadConfig(c *cobra.Command, o config.Options) (*config.Config, error) {
 	o.Environ = os.Environ()
 	cfg, err := config.Load(o)

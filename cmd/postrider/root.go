@@ -30,6 +30,7 @@ The exit code is 0 only on success, 2 for a wrong command line, 1 for all else.`
 	root.AddCommand(
 		newCheckCommand(),
 		newDKIMCommand(),
+		newHeloCommand(),
 		newVersionCommand(),
 	)
 	return root
