@@ -35,14 +35,8 @@ func withHint(err error, hints ...string) error {
 	return &hinted{err, hints}
 }
 
-// coded is an error with an exit code of its own.
-type coded interface {
-	error
-	ExitCode() int
-	Silent() bool // all has been said already
-}
-
-// exit is a coded error; silent without err.
+// exit is an error with an exit code of its own. Without err all has been said
+// already.
 type exit struct {
 	code int
 	err  error
@@ -56,8 +50,6 @@ func (e *exit) Error() string {
 }
 
 func (e *exit) Unwrap() error { return e.err }
-func (e *exit) ExitCode() int { return e.code }
-func (e *exit) Silent() bool  { return e.err == nil }
 
 // exitWith ends the program with a code. err may be nil: then all has been
 // said already.
@@ -92,11 +84,11 @@ func noteBegin(root *cobra.Command) (began func() bool) {
 // report prints an error and gives its exit code.
 func report(w io.Writer, err error, began bool) int {
 	code := exitFailure
-	var own coded
+	var own *exit
 	switch {
 	case errors.As(err, &own):
-		code = own.ExitCode()
-		if own.Silent() {
+		code = own.code
+		if own.err == nil {
 			return code
 		}
 	case !began:
