@@ -61,6 +61,7 @@ type Explanation struct {
 	Permanent  bool     `json:"permanent,omitempty"` // the error is one that bounces
 	DNSSEC     bool     `json:"dnssec"`              // the MX answer is validated
 	Hosts      []Host   `json:"hosts"`
+	Skipped    []Host   `json:"skipped,omitempty"` // never tried, see their Error
 	Settings   Settings `json:"settings"`
 	// Lane is what the dispatcher knows of the destination; nil where it has
 	// no business with it at present.

@@ -39,7 +39,7 @@ type Action struct {
 type ActionResult struct {
 	Action     string `json:"action"`
 	Recipients int    `json:"recipients"`
-	Messages   int    `json:"messages,omitempty"` // counted in a dry run
+	Messages   int    `json:"messages,omitempty"` // in a dry run, where messages had to be looked at
 	DryRun     bool   `json:"dry_run,omitempty"`
 	// Paced: the work goes on in the server at the pace that was asked for.
 	Paced bool `json:"paced,omitempty"`

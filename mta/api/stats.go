@@ -1,0 +1,56 @@
+package api
+
+import (
+	"cmp"
+	"net/http"
+	"time"
+
+	"postrider/mta/api/wire"
+	"postrider/queue"
+)
+
+const maxDomains = 10_000
+
+// stats answers the figures of the queue: GET /v1/stats?domains=100.
+func (s *Server) stats(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	for name := range q {
+		if name != "domains" {
+			return problem(400, "parameter %q is unknown", name)
+		}
+	}
+	most, err := number(q, "domains", defaultDomainsInGrid, maxDomains)
+	if err != nil {
+		return err
+	}
+	now := s.opts.Now()
+	d := s.opts.Queue.Depth(now)
+	out := wire.Stats{
+		At: instant(now), Mode: cmp.Or(s.opts.Mode, "live"),
+		Messages: d.Messages, Recipients: d.Recipients,
+		Waiting: d.Waiting, Due: d.Due, Active: d.Active, Held: d.Held,
+		Oldest: instant(d.Oldest), UnreportedNotices: d.UnreportedNotices, BodyMemory: d.BodyMemory,
+		Domains: []wire.Domain{}, Suspensions: []wire.Suspension{},
+	}
+	if err := s.opts.Ready(); err != nil {
+		out.Error = err.Error()
+	}
+	for _, d := range s.opts.Queue.Domains(now, most) {
+		out.Domains = append(out.Domains, s.domainOf(now, &d))
+	}
+	out.Suspensions = append(out.Suspensions, s.suspensions(now)...)
+	return answer(w, http.StatusOK, out)
+}
+
+func (s *Server) domainOf(now time.Time, d *queue.DomainDepth) wire.Domain {
+	out := wire.Domain{
+		Domain: d.Domain, Waiting: d.Waiting, Due: d.Due, Active: d.Active, Held: d.Held,
+		Oldest: instant(d.Oldest), Next: instant(d.Next), Ages: d.Age,
+	}
+	if s.opts.Lanes != nil {
+		if lane, ok := s.opts.Lanes.Lane(now, d.Domain); ok {
+			out.Lane = &lane
+		}
+	}
+	return out
+}
