@@ -73,6 +73,9 @@ func load(o Options, h host) (*Config, error) {
 	if file != "" {
 		c.Dir = filepath.Dir(file)
 	}
+	if o.Client {
+		c.Warnings = nil // of the server, not of whoever hands in mail
+	}
 	c.Warnings = append(warnings, c.Warnings...)
 	c.resolvePaths()
 	c.chooseStateDir(o, h, &errs)

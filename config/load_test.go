@@ -233,6 +233,17 @@ func TestAClientWithoutAccess(t *testing.T) {
 	}
 }
 
+func TestTheServersWarningsAreNotTheClients(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.write("p.toml", "mode = 'silent'", 0o644)
+	for o, want := range map[bool]int{false: 1, true: 0} {
+		if c := s.load(Options{File: "p.toml", Client: o}); len(c.Warnings) != want {
+			t.Errorf("client %v: %q", o, c.Warnings)
+		}
+	}
+}
+
 // Programs still find the server while somebody edits its configuration.
 func TestAClientAndAFaultyFile(t *testing.T) {
 	t.Parallel()
