@@ -53,7 +53,11 @@ func (h *histogram) merge(o *histogram) {
 
 // Percentiles of a wait.
 type Percentiles struct {
-	P50, P90, P99, P999, Max time.Duration
+	P50  time.Duration `json:"p50"`
+	P90  time.Duration `json:"p90"`
+	P99  time.Duration `json:"p99"`
+	P999 time.Duration `json:"p999"`
+	Max  time.Duration `json:"max"`
 }
 
 func (h *histogram) percentiles() Percentiles {

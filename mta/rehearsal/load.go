@@ -149,21 +149,26 @@ func (l *Load) Progress() (accepted, lost int64) {
 
 // Result is what came of a load.
 type Result struct {
-	Accepted   int64 // messages that were answered with 250
-	Refused    int64 // with 4xx or 5xx to any command
-	Failed     int64 // with nothing: the connection was lost
-	Rejected   int64 // recipients refused, of accepted messages
-	Copies     int64 // accepted messages times their accepted recipients
-	Connects   int64
-	Octets     int64 // of accepted messages
-	Took       time.Duration
-	CPU        time.Duration // of this process meanwhile, user and system
-	Wait       Percentiles   // from the last octet of the content to the 250
-	FirstError string        // empty: there was none
+	Accepted   int64         `json:"accepted"` // messages that were answered with 250
+	Refused    int64         `json:"refused"`  // with 4xx or 5xx to any command
+	Failed     int64         `json:"failed"`   // with nothing: the connection was lost
+	Rejected   int64         `json:"rejected"` // recipients refused, of accepted messages
+	Copies     int64         `json:"copies"`   // accepted messages times their accepted recipients
+	Connects   int64         `json:"connects"`
+	Octets     int64         `json:"octets"` // of accepted messages
+	Took       time.Duration `json:"took_ns"`
+	CPU        time.Duration `json:"cpu_ns"`                // of this process meanwhile, user and system
+	Wait       Percentiles   `json:"wait_ns"`               // from the last octet of the content to the 250
+	FirstError string        `json:"first_error,omitempty"` // empty: there was none
 }
 
 // PerSecond is the rate of accepted messages.
-func (r *Result) PerSecond() float64 { return float64(r.Accepted) / r.Took.Seconds() }
+func (r *Result) PerSecond() float64 {
+	if r.Took <= 0 {
+		return 0
+	}
+	return float64(r.Accepted) / r.Took.Seconds()
+}
 
 // Run sends all messages, and returns when each was answered, ctx ends or no
 // connection can be made any more. A message is never sent twice: one that was

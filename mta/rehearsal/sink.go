@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,22 +97,26 @@ func (s *Sink) Run(ctx context.Context, listeners ...net.Listener) error {
 
 // Stats are what came until now.
 type Stats struct {
-	Messages   int64 // transactions that ended in a 250
-	Recipients int64 // of these
-	Octets     int64 // of their content
-	Refused    int64 // recipients refused, greylisted ones included
-	Greylisted int64
-	Domains    int // recipient domains
-	First      time.Time
-	Last       time.Time
+	Messages   int64     `json:"messages"`   // transactions that ended in a 250
+	Recipients int64     `json:"recipients"` // of these
+	Octets     int64     `json:"octets"`     // of their content
+	Refused    int64     `json:"refused"`    // recipients refused, greylisted ones included
+	Greylisted int64     `json:"greylisted"`
+	Domains    int       `json:"domains"` // recipient domains
+	First      time.Time `json:"first,omitzero"`
+	Last       time.Time `json:"last,omitzero"`
 
 	// Where Verify is set. A copy is one message (by its Message-ID) for one
 	// recipient. Copies beyond those that can be remembered are Unverified.
-	Copies, Duplicates, Unverified int64
-	WithoutID                      int64 // messages without a Message-ID
+	Copies     int64 `json:"copies"`
+	Duplicates int64 `json:"duplicates"`
+	Unverified int64 `json:"unverified"`
+	WithoutID  int64 `json:"without_id"` // messages without a Message-ID
 
-	Connections, Open, TLS int64
-	ProtocolErrors         int64 // commands that RFC 5321 does not allow
+	Connections    int64 `json:"connections"`
+	Open           int64 `json:"open"`
+	TLS            int64 `json:"tls"`
+	ProtocolErrors int64 `json:"protocol_errors"` // commands that RFC 5321 does not allow
 }
 
 // PerSecond is the rate between the first message and the last.
@@ -137,6 +143,12 @@ func (s *Sink) Stats() Stats {
 		st.Copies, st.Duplicates, st.Unverified = s.tally.counts()
 	}
 	return st
+}
+
+// ServeHTTP answers with the Stats as JSON.
+func (s *Sink) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(s.Stats())
 }
 
 // Domains tells how many recipients each domain had.

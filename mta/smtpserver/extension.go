@@ -1,7 +1,11 @@
 package smtpserver
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Extension is a set of what a server may offer.
@@ -65,4 +69,19 @@ func (c *Conn) appendEHLO(out []byte) []byte {
 	keyword(c.offers(ExtEnhancedStatus), "ENHANCEDSTATUSCODES")
 	out = append(out, "\r\n250 HELP\r\n"...)
 	return out
+}
+
+// extensionNames are the keywords of EHLO, and EHLO itself.
+var extensionNames = map[string]Extension{
+	"EHLO": ExtESMTP, "PIPELINING": ExtPipelining, "CHUNKING": ExtChunking, "SIZE": ExtSize, "8BITMIME": Ext8BitMIME,
+	"SMTPUTF8": ExtSMTPUTF8, "DSN": ExtDSN, "ENHANCEDSTATUSCODES": ExtEnhancedStatus, "REQUIRETLS": ExtRequireTLS, "LIMITS": ExtLimits,
+}
+
+// ParseExtension reads a keyword of EHLO, in either case; "EHLO" is ESMTP
+// itself.
+func ParseExtension(name string) (Extension, error) {
+	if ext, ok := extensionNames[strings.ToUpper(name)]; ok {
+		return ext, nil
+	}
+	return 0, fmt.Errorf("extension %q is none of %s", name, strings.Join(slices.Sorted(maps.Keys(extensionNames)), ", "))
 }

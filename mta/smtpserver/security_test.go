@@ -193,6 +193,16 @@ func TestWithoutExtensions(t *testing.T) {
 	c.says("MAIL FROM:<a@b.test>", "250")
 }
 
+func TestParseExtension(t *testing.T) {
+	t.Parallel()
+	if ext, err := smtpserver.ParseExtension("Chunking"); ext != smtpserver.ExtChunking || err != nil {
+		t.Errorf("%v, %v", ext, err)
+	}
+	if ext, err := smtpserver.ParseExtension("XYZZY"); err == nil || !strings.Contains(err.Error(), "8BITMIME, CHUNKING") {
+		t.Errorf("%v, %v", ext, err)
+	}
+}
+
 // A listener may speak TLS from the start (RFC 8314).
 func TestImplicitTLS(t *testing.T) {
 	t.Parallel()
