@@ -1,0 +1,151 @@
+package delivery
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"postrider/mta/smtpclient"
+	"postrider/mta/tlspolicy"
+	"postrider/queue"
+)
+
+// Options configure an Agent. Timeouts, HELO and Guard are required.
+type Options struct {
+	Timeouts smtpclient.Timeouts
+	// Connect is the time for one connection to be made; 0: 30 s.
+	Connect time.Duration
+	// HELO gives the name to greet with from a local address.
+	HELO func(local netip.Addr) string
+	// Sources are the local addresses to send from, one at random for each
+	// connection; a host's address without a source of its family is left out.
+	// Empty: the system chooses.
+	Sources []netip.Addr
+	Guard   *Guard
+	// MinTLS is the lowest TLS version; 0: 1.2. The level "enable" falls back
+	// below it.
+	MinTLS uint16
+	Roots  *x509.CertPool // for the level "verify"; nil: the system's
+	// VerifyDANE holds a connection against TLSA records; names are those that
+	// usage 2 may find in the certificate. Nil: hosts with records are not used.
+	VerifyDANE func(state tls.ConnectionState, records []tlspolicy.TLSA, names []string) error
+	Rules      Rules     // nil: DefaultRules
+	Converter  Converter // nil: what a host cannot take as it is fails
+	Observer   Observer  // nil: nobody
+	// MaxConnections bounds open connections, idle ones included, as far as
+	// closing idle ones can; MaxConnectionsPerAddress likewise for one address.
+	// 0: no limit.
+	MaxConnections, MaxConnectionsPerAddress int
+	// IdleFor is how long a connection waits for the next message; 0: 5 s.
+	IdleFor time.Duration
+	// Life is how old a connection may become; 0: 300 s. A limit by time keeps
+	// a slow host from attracting the traffic, as one by count would not.
+	Life time.Duration
+	// InFlight is smtpclient.Options.InFlight.
+	InFlight int
+	Logger   *slog.Logger // nil: none
+}
+
+// Observer learns what connections came to.
+type Observer interface {
+	// Connection is called once for each connection that was tried, by the
+	// goroutine that tried it. The value is valid until it returns.
+	Connection(c *Connection)
+}
+
+// Connection is what trying to connect came to.
+type Connection struct {
+	Domain string // of the recipients it was made for
+	Host   string // empty for an address literal
+	Addr   netip.AddrPort
+	Local  netip.Addr
+	Demand tlspolicy.Requirement
+	// Stage is how far it came: StageMAIL when it is ready for mail.
+	Stage queue.Stage
+	// TLS is nil in clear.
+	TLS *tls.ConnectionState
+	// TLSResult says what TLS came to, also where its failure was put up with:
+	// the demand was watched only, or fell back.
+	TLSResult TLSResult
+	TLSErr    error // the cause, where TLSResult is a failure
+	Text      string
+	Took      time.Duration
+}
+
+// Converter makes a message fit for a host that cannot take it as it is. It
+// may be called by many goroutines.
+type Converter interface {
+	// Convert gives the content with the changes that need asks for, signed
+	// anew, and what is closed when it is done with (may be nil). An error means
+	// that conversion is impossible or would break the message.
+	Convert(e *queue.Envelope, content *queue.Content, need Need) (*queue.Content, error)
+}
+
+// Need is what keeps a message from being sent as it is.
+type Need struct {
+	SevenBit     bool // the host has no 8BITMIME
+	ASCIIHeaders bool // the host has no SMTPUTF8
+}
+
+// Agent carries attempts out. It is safe for concurrent use; each Deliver is
+// one connection at a time.
+type Agent struct {
+	o        Options
+	pool     *pool
+	tls      tlsMemory
+	resumed  [2]tls.ClientSessionCache // unverified, verified
+	carriers sync.Pool
+}
+
+// NewAgent makes an agent. It starts nothing.
+func NewAgent(o Options) *Agent {
+	if o.Connect <= 0 {
+		o.Connect = 30 * time.Second
+	}
+	if o.MinTLS == 0 {
+		o.MinTLS = tls.VersionTLS12
+	}
+	if o.Rules == nil {
+		o.Rules = DefaultRules()
+	}
+	if o.IdleFor <= 0 {
+		o.IdleFor = 5 * time.Second
+	}
+	if o.Life <= 0 {
+		o.Life = 300 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	const resumable = 256 // sessions; each keeps its server's certificates in memory
+	a := &Agent{o: o, pool: newPool(o.MaxConnections, o.MaxConnectionsPerAddress, o.IdleFor)}
+	for i := range a.resumed {
+		a.resumed[i] = tls.NewLRUClientSessionCache(resumable)
+	}
+	a.carriers.New = func() any { return newCarrier(a) }
+	return a
+}
+
+// Deliver carries first, and what work has for the same plan key after it, and
+// returns when there is no more for this connection or no connection can be
+// had. When ctx ends no connection is made and no further attempt begun; what is
+// on the wire goes on until Close.
+func (a *Agent) Deliver(ctx context.Context, plan *Plan, first *Attempt, work Work) {
+	c := a.carriers.Get().(*carrier)
+	c.begin(ctx, plan, first, work)
+	c.run()
+	c.end()
+	a.carriers.Put(c)
+}
+
+// Close ends all connections. Attempts on the wire end with them: what was not
+// sent is Untried, what was sent without a reply in doubt. Deliver may be
+// called no more.
+func (a *Agent) Close() { a.pool.close() }
+
+// Connections are how many are open, and how many of them idle.
+func (a *Agent) Connections() (open, idle int) { return a.pool.counts() }

@@ -1,0 +1,314 @@
+package delivery
+
+import (
+	"context"
+	"time"
+
+	"postrider/mta/smtpclient"
+	"postrider/mta/tlspolicy"
+	"postrider/queue"
+)
+
+// maxRounds is how many connections may end before their turn comes to an
+// attempt, until it is given back as Untried.
+const maxRounds = 3
+
+// waiting is an attempt that a connection is needed for.
+type waiting struct {
+	attempt *Attempt
+	kind    tlspolicy.Message
+	rounds  int // connections that ended under it
+}
+
+func wait(a *Attempt) waiting {
+	w := waiting{attempt: a}
+	switch env := a.Envelope; {
+	case env.RequireTLS: // RFC 8689, section 4.1: it overrides the header field
+		w.kind = tlspolicy.MessageRequireTLS
+	case env.TLSIgnored:
+		w.kind = tlspolicy.MessageTLSIgnored
+	}
+	return w
+}
+
+// carrier is one Deliver: attempts waiting, and one session at a time for them.
+type carrier struct {
+	agent *Agent
+	ctx   context.Context // of this Deliver, which the carrier does not outlive
+	plan  *Plan
+	work  Work
+
+	// pending were taken from work and come before what it has next: the first
+	// attempt, and what a session ended under or could not take.
+	pending []waiting
+	walk    walk
+	session *session
+	kind    tlspolicy.Message // that the session was opened for
+	started int               // transactions in this round
+	spare   []*flight
+	report  Report
+
+	next func() (*smtpclient.Transaction, bool)
+	done func(*smtpclient.Transaction, *smtpclient.Result)
+}
+
+func newCarrier(a *Agent) *carrier {
+	c := &carrier{agent: a}
+	c.next, c.done = c.nextTransaction, c.transactionDone
+	return c
+}
+
+func (c *carrier) begin(ctx context.Context, plan *Plan, first *Attempt, work Work) {
+	c.ctx, c.plan, c.work = ctx, plan, work
+	c.pending = append(c.pending[:0], wait(first))
+}
+
+// end forgets everything that would keep memory alive.
+func (c *carrier) end() {
+	c.ctx, c.plan, c.work, c.session = nil, nil, nil, nil
+	clear(c.pending[:cap(c.pending)])
+	clear(c.walk.candidates[:cap(c.walk.candidates)])
+	c.walk = walk{candidates: c.walk.candidates[:0]}
+	c.report = Report{}
+}
+
+// run works in rounds of one session each.
+func (c *carrier) run() {
+	for len(c.pending) > 0 {
+		head := &c.pending[0]
+		if c.walk.attempt != head.attempt {
+			c.walk.begin(head.attempt, head.kind, time.Now())
+		}
+		c.session = c.connect()
+		if c.session == nil {
+			c.giveUp()
+			return
+		}
+		c.carry()
+	}
+}
+
+// carry runs the session until there is no more for it, or it ends.
+func (c *carrier) carry() {
+	s := c.session
+	c.kind, c.started = c.walk.kind, 0
+	err := s.smtp.Run(c.ctx, c.next, c.done)
+	switch now := time.Now(); {
+	case err != nil:
+		s.drop()
+	case c.ctx.Err() == nil && s.mayCarryMore(c.plan.MaxMessages, c.agent.o.Life, now) && c.agent.pool.put(s, now):
+	default:
+		s.quit()
+	}
+	c.session = nil
+	if err == nil && c.ctx.Err() != nil {
+		c.returnPending()
+	}
+}
+
+// nextTransaction is what the session asks for more.
+func (c *carrier) nextTransaction() (*smtpclient.Transaction, bool) {
+	s := c.session
+	for {
+		if !s.mayCarryMore(c.plan.MaxMessages, c.agent.o.Life, time.Now()) {
+			return nil, false
+		}
+		w, ok := c.nextWaiting()
+		if !ok {
+			return nil, false
+		}
+		f := c.flight(w)
+		if !f.prepare(s, c.agent.o.Converter) {
+			c.reportLocal(f)
+			continue
+		}
+		f.number = s.count
+		f.isFirst = s.isReused && c.started == 0
+		s.count++
+		c.started++
+		return &f.tx, true
+	}
+}
+
+// nextWaiting takes the attempt at the head; one whose message has another TLS
+// demand than the session was opened for waits for the next round.
+func (c *carrier) nextWaiting() (w waiting, ok bool) {
+	if len(c.pending) == 0 {
+		a, ok := c.work.Next()
+		if !ok {
+			return waiting{}, false
+		}
+		c.pending = append(c.pending, wait(a))
+	}
+	w = c.pending[0]
+	if !c.fits(w.kind) {
+		return waiting{}, false
+	}
+	c.pending = append(c.pending[:0], c.pending[1:]...)
+	return w, true
+}
+
+// fits reports whether the session meets the demand of a message of that kind.
+func (c *carrier) fits(kind tlspolicy.Message) bool {
+	if kind == c.kind {
+		return true
+	}
+	for i := range c.plan.Hosts {
+		h := &c.plan.Hosts[i]
+		if h.demands[kind].key != h.demands[c.kind].key || h.demands[kind].Refused != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *carrier) flight(w waiting) *flight {
+	var f *flight
+	if n := len(c.spare); n > 0 {
+		f, c.spare = c.spare[n-1], c.spare[:n-1]
+	} else {
+		f = newFlight()
+	}
+	f.waiting = w
+	return f
+}
+
+// free keeps a flight for the next attempt, without what the last one held.
+func (c *carrier) free(f *flight) {
+	f.waiting = waiting{}
+	f.outcomes, f.openErr = nil, nil
+	clear(f.tx.Rcpts)
+	f.tx.From, f.tx.Params = "", ""
+	const few = 100 // recipients; a larger buffer is not kept
+	if cap(f.tx.Rcpts) > few {
+		f.tx.Rcpts, f.who = nil, nil
+	}
+	c.spare = append(c.spare, f)
+}
+
+// transactionDone takes in what came of a transaction.
+func (c *carrier) transactionDone(tx *smtpclient.Transaction, res *smtpclient.Result) {
+	f := tx.Value.(*flight)
+	f.discard()
+	s := c.session
+	w := f.waiting
+	switch end := judgeEnd(f, res, s.label); {
+	case end.next == again:
+		c.again(w, nil)
+	case end.next == elsewhere && (f.number > 0 || f.isFirst):
+		// The connection had worked before, so the host is not to blame yet.
+		c.again(w, end.fault)
+	case end.next == elsewhere:
+		end.fault.remote = s.remote
+		c.walk.note(end.fault)
+		c.walk.sessions++
+		c.pending = append(c.pending, w)
+	default:
+		r := c.begun(res.StartedAt)
+		r.Outcomes = f.outcomes
+		r.EndedAt = res.EndedAt
+		r.Timing.Transfer = res.EndedAt.Sub(res.StartedAt)
+		r.MaxRecipients = s.ext.RcptMax
+		classify(f, res, s, c.agent.o.Rules, r)
+		c.work.Done(w.attempt, r)
+	}
+	c.free(f)
+}
+
+// again has an attempt carried over another connection, begun anew. With a
+// fault the host stopped answering, else the attempt was not come to.
+func (c *carrier) again(w waiting, f *fault) {
+	w.rounds++
+	if w.rounds <= maxRounds && c.ctx.Err() == nil {
+		if c.walk.attempt == w.attempt {
+			c.walk.attempt = nil
+		}
+		c.pending = append(c.pending, w)
+		return
+	}
+	r := c.begun(time.Now())
+	r.EndedAt = r.StartedAt
+	r.Outcomes = make([]queue.Outcome, len(w.attempt.Recipients))
+	if f != nil {
+		f.remote = c.session.remote
+		o := f.outcome(0, false)
+		o.Scope = queue.ScopeHost
+		fill(r.Outcomes, o)
+	}
+	c.work.Done(w.attempt, r)
+}
+
+// begun readies the report. The time to connect is told with the first
+// attempt of a session.
+func (c *carrier) begun(at time.Time) *Report {
+	r := &c.report
+	*r = Report{StartedAt: at}
+	if s := c.session; s != nil && s.took > 0 {
+		r.Timing.Connect = s.took
+		r.StartedAt = c.walk.since
+		s.took = 0
+	}
+	return r
+}
+
+// reportLocal reports an attempt that was decided without the host.
+func (c *carrier) reportLocal(f *flight) {
+	now := time.Now()
+	r := c.begun(now)
+	r.EndedAt = now
+	r.Outcomes = f.outcomes
+	r.MaxRecipients = c.session.ext.RcptMax
+	c.work.Done(f.attempt, r)
+	c.free(f)
+}
+
+// giveUp ends what waits for a connection that cannot be had: the attempt at
+// the head bears it, the others were not come to.
+func (c *carrier) giveUp() {
+	w := &c.walk
+	now := time.Now()
+	r := c.begun(w.since)
+	r.StartedAt, r.EndedAt = w.since, now
+	r.Timing.Connect = now.Sub(w.since)
+	head := c.pending[0].attempt
+	c.pending = append(c.pending[:0], c.pending[1:]...)
+	r.Outcomes = make([]queue.Outcome, len(head.Recipients))
+	f := w.worst
+	if f == nil {
+		f = &fault{stage: queue.StageDNS, status: "4.4.3", text: "the route has no host"}
+	}
+	if !f.isAborted && c.ctx.Err() == nil {
+		isPermanent := w.allPermanent && w.faults > 0
+		o := f.outcome(w.faults-1, isPermanent)
+		fill(r.Outcomes, o)
+		if !isPermanent && !f.isOwn && !w.isMessages(f) {
+			r.Site = SiteFailed
+		}
+		r.Slow = o.Code == 421
+	}
+	c.work.Done(head, r)
+	c.returnPending()
+}
+
+// isMessages reports whether a fault may come from the TLS demand that this
+// message has on top of the others'.
+func (w *walk) isMessages(f *fault) bool {
+	return w.kind == tlspolicy.MessageRequireTLS && (f.stage == queue.StageSTARTTLS || f.stage == queue.StagePolicy)
+}
+
+// returnPending gives back what was not come to.
+func (c *carrier) returnPending() {
+	for _, w := range c.pending {
+		r := c.begun(time.Now())
+		r.EndedAt = r.StartedAt
+		r.Outcomes = make([]queue.Outcome, len(w.attempt.Recipients))
+		c.work.Done(w.attempt, r)
+	}
+	c.pending = c.pending[:0]
+}
+
+func fill(outcomes []queue.Outcome, o queue.Outcome) {
+	for i := range outcomes {
+		outcomes[i] = o
+	}
+}
