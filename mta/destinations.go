@@ -1,0 +1,98 @@
+package mta
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"postrider/config"
+	"postrider/mta/api/wire"
+	"postrider/mta/delivery"
+	"postrider/mta/dispatch"
+	"postrider/mta/metrics"
+	"postrider/mta/tlspolicy"
+	"postrider/resolver"
+)
+
+// destinations answers the API's questions about how mail to a domain would
+// go, with the same rooms that would send it.
+type destinations struct{ mta *MTA }
+
+func (d *destinations) Route(ctx context.Context, domain string) (*resolver.Route, error) {
+	if hosts := d.mta.cfg.DestinationFor(domain).Hosts; len(hosts) > 0 {
+		return d.mta.resolver.FixedRoute(ctx, hosts)
+	}
+	return d.mta.resolver.Route(ctx, domain)
+}
+
+func (d *destinations) Demand(ctx context.Context, route *resolver.Route, host *resolver.Host) wire.Demand {
+	plan, err := d.mta.planner.Plan(ctx, route.Domain)
+	if err != nil {
+		return wire.Demand{Error: err.Error()}
+	}
+	i := slices.IndexFunc(plan.Hosts, func(h delivery.PlannedHost) bool { return h.Name == host.Name })
+	if i < 0 {
+		return wire.Demand{Error: "the host is no longer in the route"}
+	}
+	r := plan.Hosts[i].Requirement(tlspolicy.MessageDefault)
+	demand := wire.Demand{Level: r.Level.String(), Source: r.Source.String()}
+	if r.Refused != nil {
+		demand.Error = r.Refused.Text
+	}
+	return demand
+}
+
+func (d *destinations) Dialable(addr netip.AddrPort) error { return d.mta.guard.Check(addr) }
+
+func (d *destinations) Settings(domain string) (wire.Settings, int) {
+	s := d.mta.cfg.DestinationFor(domain)
+	var retry []string
+	for _, wait := range s.Retry {
+		retry = append(retry, config.FormatDuration(wait))
+	}
+	return wire.Settings{
+		Retry:                 retry,
+		ExpireAfter:           config.FormatDuration(s.ExpireAfter),
+		DelayNoticeAfter:      config.FormatDuration(s.DelayNoticeAfter),
+		MaxConnections:        s.MaxConnectionsPerSite,
+		MaxMessagesPerMinute:  s.MaxMessagesPerMinute,
+		MaxMessagesPerConn:    s.MaxMessagesPerConnection,
+		MaxRecipientsPerTrans: s.MaxRecipientsPerTransaction,
+	}, s.Port
+}
+
+func (d *destinations) Local(domain string) bool { return d.mta.intake.IsLocal(domain) }
+
+// lanes shows the dispatcher's lanes to the API.
+type lanes struct{ *dispatch.Dispatcher }
+
+func (l lanes) Lane(now time.Time, domain string) (wire.Lane, bool) {
+	lane, ok := l.Dispatcher.Lane(domain, now)
+	if !ok {
+		return wire.Lane{}, false
+	}
+	shown := wire.Lane{
+		Site: lane.Site, Waits: lane.Why, Until: lane.Until,
+		LastError: lane.LastError, Connections: lane.Connections,
+	}
+	for _, s := range l.AllSites(now) {
+		if s.Name == lane.Site {
+			shown.Connections, shown.Window = s.Connections, s.Window
+		}
+	}
+	return shown, true
+}
+
+// SiteDomains names the domains of a site that have or lately had mail.
+func (l lanes) SiteDomains(site string) []string { return l.DomainsOf(site) }
+
+// attemptCounter hands what became of attempts to the metrics.
+type attemptCounter struct{ *metrics.Metrics }
+
+// Attempt implements dispatch.Observer.
+func (c attemptCounter) Attempt(a *dispatch.Attempt) {
+	for i := range a.Outcomes {
+		c.Metrics.Attempt(&a.Outcomes[i], a.Timing, a.At.Sub(a.Envelope.ArrivedAt))
+	}
+}

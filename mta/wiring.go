@@ -1,0 +1,201 @@
+package mta
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+
+	"postrider/config"
+	"postrider/dkim"
+	"postrider/mta/delivery"
+	"postrider/mta/dispatch"
+	"postrider/mta/smtpclient"
+	"postrider/mta/submission"
+	"postrider/mta/tlspolicy"
+	"postrider/queue"
+	"postrider/resolver"
+)
+
+// This file maps the configuration to what each room wants to know. Nobody
+// else reads config.Config.
+
+func resolverOptions(cfg *config.Config) resolver.Options {
+	o := resolver.Options{
+		Servers:     cfg.Resolver.Servers,
+		TrustAD:     cfg.Resolver.TrustAD == config.TrustADYes,
+		AutoTrustAD: cfg.Resolver.TrustAD == config.TrustADAuto,
+		Timeout:     cfg.Resolver.Timeout,
+		OwnAddrs:    cfg.PublicAddresses,
+	}
+	if cfg.Hostname != "" {
+		o.OwnNames = []string{cfg.Hostname}
+	}
+	return o
+}
+
+// schedules gives queue.Options.Schedule: one schedule per [[destination]],
+// made once, because it is asked for with the queue's lock held.
+func schedules(cfg *config.Config) func(domain string) *queue.Schedule {
+	make := func(d config.Destination) *queue.Schedule {
+		return &queue.Schedule{
+			Retry: d.Retry, Jitter: retryJitter,
+			ExpireAfter: d.ExpireAfter, DelayNoticeAfter: d.DelayNoticeAfter,
+		}
+	}
+	general := make(cfg.DestinationFor("."))
+	special := map[string]*queue.Schedule{}
+	for _, d := range cfg.Destinations {
+		special[d.Domain] = make(d)
+	}
+	if len(special) == 0 {
+		return func(string) *queue.Schedule { return general }
+	}
+	return func(domain string) *queue.Schedule {
+		if s, ok := special[cfg.DestinationFor(domain).Domain]; ok {
+			return s
+		}
+		return general
+	}
+}
+
+// retryJitter spreads retries by this fraction either way, so that what was
+// deferred together does not come back together.
+const retryJitter = 0.2
+
+// listen opens the submission listeners.
+func listen(ctx context.Context, cfg *config.Config) (all []submission.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range all {
+				l.Close()
+			}
+		}
+	}()
+	var lc net.ListenConfig
+	for _, configured := range cfg.Submission.Listeners() {
+		policy, err := listenerPolicy(&configured)
+		if err != nil {
+			return all, err
+		}
+		for _, addr := range configured.Listen {
+			l, err := lc.Listen(ctx, "tcp", addr)
+			if err != nil {
+				return all, fmt.Errorf("submission.listen: %w; is another mail server running there?", err)
+			}
+			all = append(all, submission.Listener{Listener: l, Policy: policy})
+		}
+	}
+	return all, nil
+}
+
+func listenerPolicy(l *config.Listener) (submission.Policy, error) {
+	p := submission.Policy{
+		TrustedNetworks: l.TrustedNetworks,
+		MaxMessageSize:  l.MaxMessageSize,
+		MaxRecipients:   l.MaxRecipients,
+		ImplicitTLS:     l.ImplicitTLS,
+	}
+	switch l.Auth {
+	case config.AuthNone:
+		p.Auth = submission.AuthNone
+	case config.AuthRequired:
+		p.Auth = submission.AuthRequired
+	default:
+		p.Auth = submission.AuthOptional
+	}
+	if l.TLSCertFile != "" {
+		cert, err := tls.LoadX509KeyPair(l.TLSCertFile, l.TLSKeyFile)
+		if err != nil {
+			return p, fmt.Errorf("submission.tls_cert_file: %w", err)
+		}
+		p.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	return p, nil
+}
+
+// authenticator answers nil where there are no users.
+func authenticator(all []config.User) (*submission.Users, error) {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	hashes := make(map[string]string, len(all))
+	for _, u := range all {
+		hashes[u.Name] = u.PasswordHash
+	}
+	return submission.NewUsers(hashes)
+}
+
+// guardFor lists what must not be dialled.
+func guardFor(cfg *config.Config, listeners []submission.Listener) *delivery.Guard {
+	g := &delivery.Guard{Allow: cfg.Delivery.AllowNetworks, Public: cfg.PublicAddresses}
+	for _, l := range listeners {
+		if a, err := netip.ParseAddrPort(l.Addr().String()); err == nil {
+			g.Listen = append(g.Listen, a)
+		}
+	}
+	if a, err := netip.ParseAddrPort(cfg.HTTP.Listen); err == nil {
+		g.Listen = append(g.Listen, a)
+	}
+	return g
+}
+
+func agentOptions(cfg *config.Config, id *identity, guard *delivery.Guard, log *slog.Logger) delivery.Options {
+	t := cfg.Delivery.Timeouts
+	return delivery.Options{
+		Timeouts: smtpclient.Timeouts{
+			Greeting: t.Greeting, Command: t.Command, TLS: t.TLS,
+			Data: t.Data, Block: t.Block, Final: t.Final,
+		},
+		Connect:                  t.Connect,
+		HELO:                     id.helo,
+		Sources:                  cfg.Delivery.SourceAddresses,
+		Guard:                    guard,
+		VerifyDANE:               verifyDANE,
+		MinTLS:                   cfg.Delivery.TLSMinVersion,
+		MaxConnections:           cfg.Delivery.MaxConnections,
+		MaxConnectionsPerAddress: cfg.Delivery.MaxConnectionsPerSite,
+		IdleFor:                  cfg.Delivery.ConnectionIdle,
+		Life:                     cfg.Delivery.ConnectionMaxAge,
+		Logger:                   log,
+	}
+}
+
+var tlsLevels = map[config.TLS]tlspolicy.Level{
+	config.TLSNone: tlspolicy.None, config.TLSEnable: tlspolicy.Enable,
+	config.TLSRequire: tlspolicy.Require, config.TLSVerify: tlspolicy.Verify,
+}
+
+// destination is what delivery needs to know of a domain.
+func destination(cfg *config.Config) func(domain string) delivery.Destination {
+	return func(domain string) delivery.Destination {
+		d := cfg.DestinationFor(domain)
+		return delivery.Destination{
+			TLS: tlsLevels[d.TLS], Hosts: d.Hosts, Port: d.Port,
+			MaxMessages: d.MaxMessagesPerConnection,
+		}
+	}
+}
+
+// limits is what dispatch needs to know of a domain.
+func limits(cfg *config.Config) func(domain string) dispatch.Limits {
+	return func(domain string) dispatch.Limits {
+		d := cfg.DestinationFor(domain)
+		return dispatch.Limits{
+			MessagesPerMinute:        d.MaxMessagesPerMinute,
+			SiteConnections:          d.MaxConnectionsPerSite,
+			SiteConnectionsPerMinute: d.MaxConnectionsPerMinutePerSite,
+			SiteMessagesPerMinute:    d.MaxMessagesPerMinutePerSite,
+		}
+	}
+}
+
+func dkimSources(cfg *config.Config) []dkim.Source {
+	sources := make([]dkim.Source, len(cfg.DKIM))
+	for i, k := range cfg.DKIM {
+		sources[i] = dkim.Source(k)
+	}
+	return sources
+}
