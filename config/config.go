@@ -120,7 +120,7 @@ type Resolver struct {
 	Servers     []string // address or address:port; none: /etc/resolv.conf
 	TrustAD     TrustAD
 	Timeout     time.Duration
-	ProbeSigned string // a name whose SOA a validating resolver answers with AD
+	ProbeSigned string // a name whose SOA a validating resolver answers with AD; empty: the root
 	ProbeBogus  string // a name that a validating resolver refuses; empty: not asked
 }
 

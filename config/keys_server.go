@@ -129,8 +129,8 @@ func resolverKeys() []Key {
 		{Path: "resolver.timeout", Default: `"2s"`,
 			at:  on(func(c *Config) value { return duration(&c.Resolver.Timeout, second/10, minute) }),
 			Doc: "For one try at one server."},
-		{Path: "resolver.probe_signed", Default: `"."`,
-			at:  on(func(c *Config) value { return text(&c.Resolver.ProbeSigned, "a signed domain", parseProbe) }),
+		{Path: "resolver.probe_signed", Default: `""`, Otherwise: "the root",
+			at:  on(func(c *Config) value { return optional(text(&c.Resolver.ProbeSigned, "a signed domain", parseDomain)) }),
 			Doc: "A domain whose SOA a validating resolver answers with the AD bit; asked at start."},
 		{Path: "resolver.probe_bogus", Default: `""`, Otherwise: "not asked",
 			at: on(func(c *Config) value {
@@ -138,12 +138,4 @@ func resolverKeys() []Key {
 			}),
 			Doc: "A domain that a validating resolver answers with SERVFAIL; asked at start."},
 	}
-}
-
-// parseProbe takes the root too.
-func parseProbe(s string) (string, error) {
-	if s == "." {
-		return s, nil
-	}
-	return parseDomain(s)
 }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -55,6 +57,24 @@ func TestScripts(t *testing.T) {
 				}
 				if strconv.Itoa(code) != args[0] {
 					ts.Fatalf("exit code %d, not %s", code, args[0])
+				}
+			},
+			// "answers SOCKET" waits until a server listens there.
+			"answers": func(ts *testscript.TestScript, neg bool, args []string) {
+				deadline := time.After(30 * time.Second)
+				again := time.NewTicker(10 * time.Millisecond)
+				defer again.Stop()
+				for {
+					conn, err := net.Dial("unix", ts.MkAbs(args[0]))
+					if err == nil {
+						conn.Close()
+						return
+					}
+					select {
+					case <-again.C:
+					case <-deadline:
+						ts.Fatalf("nobody answers: %v", err)
+					}
 				}
 			},
 			"mode": func(ts *testscript.TestScript, neg bool, args []string) {
