@@ -38,11 +38,8 @@ func (s *Server) selectionOf(w wire.Selector) (selection, error) {
 	}
 	for _, text := range w.Status {
 		status, err := value[queue.Status](statusWords, text, "status")
-		if err != nil {
-			return sel, err
-		}
-		if !open(status) {
-			return sel, problem(400, "status %s is not one of mail in the queue: use waiting, active or held", text)
+		if err != nil || !open(status) {
+			return sel, problem(400, "status %q is not one of mail in the queue: use waiting, active or held", text)
 		}
 		sel.Status = append(sel.Status, status)
 	}
