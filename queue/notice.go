@@ -80,10 +80,13 @@ type notices struct {
 	heap  timeHeap
 	total int64
 	moved func(ref, pos int32)
+
+	changed chan struct{} // see NoticesChanged
 }
 
 func (n *notices) init() {
 	n.sets = make(map[ID]*noticeSet)
+	n.changed = make(chan struct{}, 1)
 	n.moved = func(ref, pos int32) { n.all[ref].pos = pos }
 }
 
@@ -136,13 +139,14 @@ func (n *notices) place(q *Queue, s *noticeSet, now int64) {
 		at += int64(gatherNotices)
 	}
 	at = max(at, s.restUntil)
+	first := n.first()
 	if s.pos < 0 {
 		n.heap.push(q.timed(at, s.number), n.moved)
 	} else {
 		n.heap.fix(s.pos, at, n.moved)
 	}
-	if s.pos == 0 {
-		q.signal()
+	if s.pos == 0 && n.first() != first {
+		n.signal()
 	}
 }
 
@@ -195,7 +199,7 @@ func decodeNotice(env *Envelope, key, value []byte) (n Notice, err error) {
 // DueNotices takes a message's notices, once none of its claims is in flight
 // or five minutes after the first of them. The caller answers them with
 // Submit, or with Dismiss, or gives them back with Return. next: when to ask
-// again (zero: when Changed says so).
+// again (zero: when NoticesChanged says so).
 func (q *Queue) DueNotices(now time.Time) (b *NoticeBatch, next time.Time) {
 	at := nanos(now)
 	q.mu.Lock()
