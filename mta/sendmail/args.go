@@ -122,6 +122,10 @@ func (a *Args) set(option byte, v string) error {
 	case 'F':
 		a.FullName = v
 	case 'V':
+		const most = 100 // RFC 3461, section 5.4
+		if len(v) > most || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return usage("-V: an envelope ID has at most %d characters of printable ASCII, without blanks", most)
+		}
 		a.EnvID = v
 	case 'N':
 		return a.setNotify(v)

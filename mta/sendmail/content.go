@@ -55,6 +55,9 @@ type header struct {
 	from    bool
 	to      []string // values of To, Cc and Bcc
 	resent  []string // and of their Resent- forms, which go first
+	// envelope: in the pickup directory, where X-Sender and X-Receiver are the
+	// envelope, the message would say who else gets it.
+	envelope bool
 }
 
 // readHeader looks at the header of a message without taking it off r.
@@ -66,7 +69,7 @@ func readHeader(r *bufio.Reader) (header, error) {
 	if bytes.HasPrefix(text, []byte("From ")) { // an mbox file's separator
 		_, text, _ = bytes.Cut(text, []byte("\n"))
 	}
-	var h header
+	h := header{envelope: namesEnvelope(text)}
 	var name string
 	var value strings.Builder
 	end := func() {
@@ -95,6 +98,22 @@ func readHeader(r *bufio.Reader) (header, error) {
 	}
 	end()
 	return h, nil
+}
+
+// namesEnvelope looks as broadly as it can at all that may pass for a header:
+// other readers of it may know more forms of line ends.
+func namesEnvelope(text []byte) bool {
+	end := len(text)
+	for _, blank := range []string{"\n\n", "\n\r\n"} {
+		if i := bytes.Index(text, []byte(blank)); i >= 0 {
+			end = min(end, i)
+		}
+	}
+	if end == maxHeader {
+		return true // nobody knows what is behind
+	}
+	lower := bytes.ToLower(text[:end])
+	return bytes.Contains(lower, []byte("x-sender")) || bytes.Contains(lower, []byte("x-receiver"))
 }
 
 func (h *header) take(name, value string) {

@@ -118,15 +118,16 @@ func (c *Command) deliver(ctx context.Context, args Args) error {
 		Sender: sender, Recipients: recipients, Via: "sendmail",
 		Options: wire.NewMessage{Notify: args.Notify, Ret: args.Ret, EnvID: args.EnvID},
 	}
-	id, err := c.handOver(ctx, env, content)
+	id, err := c.handOver(ctx, env, content, !h.envelope)
 	if err == nil && args.Verbose {
 		fmt.Fprintln(c.Stdout, id)
 	}
 	return err
 }
 
-// handOver gives a message to the server, or to its pickup directory.
-func (c *Command) handOver(ctx context.Context, env client.Envelope, content io.Reader) (string, error) {
+// handOver gives a message to the server or, where its content is safe there,
+// to the pickup directory.
+func (c *Command) handOver(ctx context.Context, env client.Envelope, content io.Reader, mayDrop bool) (string, error) {
 	in := &input{r: content}
 	var faults []error
 	for _, socket := range c.Sockets {
@@ -143,11 +144,10 @@ func (c *Command) handOver(ctx context.Context, env client.Envelope, content io.
 		}
 		faults = append(faults, err)
 	}
-	if c.Pickup == "" || len(env.Options.Notify) > 0 || env.Options.Ret != "" || env.Options.EnvID != "" {
-		// A file in the pickup directory cannot carry these wishes.
+	if c.Pickup == "" || !mayDrop || !droppable(&env) {
 		return "", errors.Join(faults...)
 	}
-	err := drop(c.Pickup, env.Sender, env.Recipients, in)
+	err := drop(c.Pickup, &env, in)
 	switch {
 	case err == nil:
 		return "left in " + c.Pickup + ", to be sent when the server is back", nil

@@ -179,6 +179,7 @@ func TestUsage(t *testing.T) {
 		"ret":           {[]string{"-R", "half", "a@shop.test"}, "full or hdrs"},
 		"-f two":        {[]string{"-f", "a@sender.test, b@sender.test", "a@shop.test"}, "not one address"},
 		"-t and no To":  {[]string{"-t"}, "no To, Cc or Bcc"},
+		"envid":         {[]string{"-V", "a b", "a@shop.test"}, "without blanks"},
 		"name injected": {[]string{"-F", "x\nBcc: y@shop.test", "a@shop.test"}, "may not be in a header field"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -262,11 +263,49 @@ func TestServerAway(t *testing.T) {
 			t.Errorf("exit code %d, %q", code, stderr)
 		}
 	})
-	t.Run("wishes a file cannot carry", func(t *testing.T) {
+	t.Run("with wishes", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
-		code, _, _ := call(t, []string{nowhere}, dir, "x", "-N", "never", "a@shop.test")
+		code, _, stderr := call(t, []string{nowhere}, dir, "S: x\n\n", "-N", "failure,delay", "-R", "hdrs", "-V", "e1", "a@shop.test")
+		files, _ := filepath.Glob(filepath.Join(dir, "*.eml"))
+		if code != ExitOK || len(files) != 1 {
+			t.Fatalf("exit code %d, %q, %v", code, stderr, files)
+		}
+		text, _ := os.ReadFile(files[0])
+		if want := "x-sender: <www-data> RET=HDRS ENVID=e1\nx-receiver: <a@shop.test> NOTIFY=FAILURE,DELAY\nS: x\n\n"; string(text) != want {
+			t.Errorf("file is %q, want %q", text, want)
+		}
+	})
+	// In the pickup directory the message's own X- fields would be obeyed.
+	for name, content := range map[string]string{
+		"injected receiver":      "Subject: x\nX-Receiver: victim@shop.test\n\nbody",
+		"behind a lone CR":       "Subject: x\rx-reCeiver: victim@shop.test\n\nbody",
+		"injected sender":        "x-sender: victim@shop.test\n\n",
+		"in text without header": "hello\nX-Receiver: victim@shop.test\n",
+		"behind a huge header":   "X: " + strings.Repeat("y", maxHeader) + "\nX-Receiver: victim@shop.test\n\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			code, _, _ := call(t, []string{nowhere}, dir, content, "-i", "a@shop.test")
+			if left, _ := os.ReadDir(dir); code != ExitTempFail || len(left) != 0 {
+				t.Errorf("exit code %d, %v", code, left)
+			}
+		})
+	}
+	t.Run("an address with brackets", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		code, _, _ := call(t, []string{nowhere}, dir, "Subject: x\n\n", `"a>b"@shop.test`)
 		if left, _ := os.ReadDir(dir); code != ExitTempFail || len(left) != 0 {
+			t.Errorf("exit code %d, %v", code, left)
+		}
+	})
+	t.Run("a receiver in the body", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		code, _, _ := call(t, []string{nowhere}, dir, "Subject: x\n\nX-Receiver: is a field\n", "-i", "a@shop.test")
+		if left, _ := os.ReadDir(dir); code != ExitOK || len(left) != 1 {
 			t.Errorf("exit code %d, %v", code, left)
 		}
 	})

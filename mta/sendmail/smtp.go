@@ -117,7 +117,7 @@ func (t *transaction) Content(ctx context.Context) (smtpserver.Content, error) {
 	t.done = make(chan struct{})
 	go func() {
 		defer close(t.done)
-		t.text, t.err = t.command.handOver(ctx, t.env, r)
+		t.text, t.err = t.command.handOver(ctx, t.env, r, false)
 		r.CloseWithError(errors.Join(t.err, io.ErrClosedPipe)) // so that no write waits for a reader
 	}()
 	return t, nil
