@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -209,4 +210,61 @@ func TestQuit(t *testing.T) {
 			t.Errorf("TLS %v: no QUIT", isTLS)
 		}
 	}
+}
+
+// What came in a record of its own behind the last reply lies in TLS, and not
+// in the socket any more.
+func TestUnsolicitedReplyWithinTLS(t *testing.T) {
+	t.Parallel()
+	ca := testCA(t)
+	client, server := tcpPair(t)
+	coalesced := &coalescer{Conn: server}
+	held := tls.Server(coalesced, serverTLS(t, ca))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer held.Close()
+		b := make([]byte, 4096)
+		io.WriteString(server, "220 mx.test\r\n")
+		server.Read(b)
+		io.WriteString(server, "250-mx.test\r\n250 STARTTLS\r\n")
+		server.Read(b)
+		io.WriteString(server, "220 go\r\n")
+		if held.Handshake() != nil {
+			return
+		}
+		held.Read(b)
+		io.WriteString(held, "250-mx.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n")
+		held.Read(b)
+		coalesced.isHolding = true
+		io.WriteString(held, "250 a\r\n250 b\r\n250 c\r\n")
+		io.WriteString(held, "250 not asked for\r\n")
+		server.Write(coalesced.held)
+		held.Read(b)
+	})
+	defer wg.Wait()
+	s := over(t, client, Options{})
+	defer s.Close()
+	if err := s.Greet(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.StartTLS(t.Context(), &tls.Config{ServerName: "mx.test", RootCAs: ca.Pool()}); err != nil {
+		t.Fatal(err)
+	}
+	mustDeliver(t, s, messages(1)...)
+	wantError(t, s.CheckIdle(), StageIdle, KindProtocol, ErrUnsolicitedReply)
+}
+
+// coalescer keeps what is written to it.
+type coalescer struct {
+	net.Conn
+	isHolding bool
+	held      []byte
+}
+
+func (c *coalescer) Write(b []byte) (int, error) {
+	if c.isHolding {
+		c.held = append(c.held, b...)
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
 }

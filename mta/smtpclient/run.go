@@ -2,6 +2,7 @@ package smtpclient
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -34,8 +35,9 @@ const maxKeptBuffer = MaxOneFlight + 16<<10
 // that the session is idle and may be used again.
 //
 // When ctx ends, next is not asked any more, and what is under way is
-// finished; Close ends it at once. Neither next, done nor Open may call the
-// session's methods other than Close, Extensions, Greeting and TLS.
+// finished; Close ends it at once. next, done and Open must not wait, as replies
+// are not read meanwhile, nor call the session's methods other than Close,
+// Extensions, Greeting and TLS.
 func (s *Session) Run(ctx context.Context, next func() (*Transaction, bool), done func(*Transaction, *Result)) error {
 	if s.err != nil {
 		return s.err
@@ -170,10 +172,11 @@ func (f *flow) timeout(sl *slot) time.Duration {
 // 421: a reply that is on its way tells more than a broken connection. It
 // returns the better reason of the two.
 func (f *flow) lastWords(reason *Error) error {
-	f.limit = time.Now().Add(f.patience)
+	end := time.Now().Add(f.patience)
+	f.limit = end
 	for len(f.queue) > 0 && f.queue[0].due > 0 {
 		stage := f.queue[0].stage()
-		reply, err := f.receiveOne(f.patience)
+		reply, err := f.receiveOne(max(1, time.Until(end)))
 		if err != nil {
 			break
 		}
@@ -198,7 +201,7 @@ func (f *flow) reap() {
 			f.window = 1
 		}
 		// What follows it in the queue has brought its own RSET.
-		if sl.isOpen() && f.lastLive() == nil {
+		if sl.isOpen() && !f.hasLive() {
 			f.needReset = true
 		}
 		now := time.Now()
@@ -318,14 +321,9 @@ func (f *flow) fits(sl *slot) bool {
 	return octets <= maxInFlight
 }
 
-// lastLive is the last transaction in the queue that is not finished.
-func (f *flow) lastLive() *slot {
-	for i := len(f.queue) - 1; i >= 0; i-- {
-		if f.queue[i].next != finished {
-			return f.queue[i]
-		}
-	}
-	return nil
+// hasLive tells whether a transaction in the queue is not finished.
+func (f *flow) hasLive() bool {
+	return slices.ContainsFunc(f.queue, func(sl *slot) bool { return sl.next != finished })
 }
 
 // appendEnvelope appends MAIL, RCPT and, unless its content goes along, DATA.

@@ -155,7 +155,7 @@ func (s *Session) refusal(stage Stage, reply Reply) *Error {
 // hello says EHLO, and HELO where the server does not know EHLO (RFC 5321,
 // section 3.2).
 func (s *Session) hello() error {
-	s.ext = Extensions{}
+	s.ext = Extensions{} // what was offered in clear is not believed after TLS (RFC 3207, section 4.2)
 	if err := checkLocalName(s.opts.LocalName); err != nil {
 		return s.end(&Error{Stage: StageEHLO, Kind: KindInput, Err: err})
 	}
@@ -254,15 +254,20 @@ func (s *Session) CheckIdle() error {
 	if s.err != nil {
 		return s.err
 	}
+	s.limit = time.Time{}
 	if s.in.Buffered() == 0 {
 		// The deadline of the last reply has perhaps passed.
-		if s.deadlines.ClearRead() == nil && isQuiet(s.conn) {
+		isQuiet := s.deadlines.ClearRead() == nil && isQuiet(s.conn)
+		if isQuiet && s.tls == nil {
 			return nil
 		}
-		// There is something, or nothing could be learnt; under TLS it may be
-		// a record for TLS itself.
-		s.limit = time.Time{}
+		// There is something, or nothing could be learnt. Under TLS it may be a
+		// record for TLS itself, or lie decrypted in TLS and not in the socket:
+		// with a deadline that has passed only that is read.
 		s.wait = idleProbe
+		if isQuiet {
+			s.wait = 1
+		}
 		if err := s.in.Fill(); err != nil {
 			e := s.ioError(StageIdle, err)
 			if e.Kind == KindTimeout {

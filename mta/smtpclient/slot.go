@@ -4,7 +4,13 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"postrider/mta/smtpwire"
 )
+
+// maxReplies bounds the octets of all replies to one transaction, so that a
+// server cannot make each of a hundred recipients cost MaxReplyBytes.
+const maxReplies = 128 << 10
 
 // await is the reply that a transaction waits for next.
 type await uint8
@@ -31,6 +37,7 @@ type slot struct {
 	rcpt     int // whose reply is next
 	accepted int // recipients
 	refused  bool
+	octets   int  // of its replies
 	hasReply bool // any
 	saidBye  bool // 421 came as one of its replies
 
@@ -131,6 +138,12 @@ func (sl *slot) take(reply Reply) error {
 	sl.hasReply = true
 	if reply.Code == 421 {
 		sl.saidBye = true
+	}
+	for _, line := range reply.Lines {
+		sl.octets += len(line)
+	}
+	if sl.octets > maxReplies {
+		return fmt.Errorf("%w, all replies together", smtpwire.ErrReplyLong)
 	}
 	isPositive := isSuccess(reply.Code)
 	if !isPositive && reply.Code < 400 && !(sl.next == awaitData && reply.Code == 354) {

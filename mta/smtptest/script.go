@@ -95,6 +95,7 @@ func (s *Server) step(line string) (Step, bool) {
 	defer s.mu.Unlock()
 	step := steps[min(s.used[best], len(steps)-1)]
 	s.used[best]++
+	s.signal()
 	return step, step != Step{}
 }
 

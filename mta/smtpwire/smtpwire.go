@@ -4,7 +4,7 @@
 // [Reader] buffers a connection and hands out lines that end in CRLF and in
 // nothing else, and runs of content without copying them. [DataReader] finds
 // the end of the content after DATA, strictly at CRLF "." CRLF, and removes
-// stuffed dots; [AppendStuffed] and [Stuffer] put them in. [Replies] reads
+// stuffed dots; [Stuffer] puts them in. [Replies] reads
 // whole replies and refuses what RFC 5321, section 4.2, does not allow;
 // [AppendReply] writes them. [Deadlines] and [Pace] decide how long a peer
 // may take.

@@ -4,19 +4,10 @@ import "bytes"
 
 var crlfDot = []byte("\r\n.")
 
-// AppendStuffed appends whole content with its dots doubled where a line begins
-// with one (RFC 5321, section 4.5.2), and the line that ends DATA. The content
-// ends in CRLF or is empty.
-func AppendStuffed(dst, content []byte) []byte {
-	s := Stuffer{}
-	dst = s.Append(dst, content)
-	return append(dst, ".\r\n"...)
-}
-
-// Stuffer doubles dots in content that comes in pieces. The zero value is at
-// the start of the content.
+// Stuffer doubles the dots that begin a line (RFC 5321, section 4.5.2) in
+// content that comes in pieces. The zero value is at the start of the content.
 type Stuffer struct {
-	seen int8 // 1: not at a line start; 2: after CR; 0: at a line start
+	seen int8 // atLineStart, inLine or afterCR
 }
 
 const (

@@ -26,9 +26,6 @@ func AppendXtext(dst []byte, s string) []byte {
 	return dst
 }
 
-// EncodeXtext returns s as xtext.
-func EncodeXtext(s string) string { return string(AppendXtext(nil, s)) }
-
 // DecodeXtext reads xtext. Lower-case hexadecimal digits are refused, as the
 // grammar has none.
 func DecodeXtext(s string) (string, error) {
