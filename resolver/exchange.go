@@ -132,7 +132,9 @@ func overTCP(conn net.Conn, ask *dns.Msg, packed []byte) (*dns.Msg, *queryError)
 	if err != nil {
 		return nil, &queryError{Malformed, err}
 	}
-	m.Truncated = false // there is nothing longer to ask for
+	if m.Truncated {
+		return nil, &queryError{Malformed, errors.New("an answer that is cut short even over TCP")}
+	}
 	return m, nil
 }
 

@@ -76,6 +76,10 @@ func TestHELO(t *testing.T) {
 			want: []string{"192.0.2.1 192.0.2.1 mail.test reverse DNS confirmed", "2001:db8::1 2001:db8::1 [IPv6:2001:db8::1] address literal"},
 		},
 		{
+			name: "the system has the same name", records: []string{ptr, mail}, system: fakeSystem("192.0.2.1", "", "mail.test"),
+			want: []string{"192.0.2.1 192.0.2.1 mail.test reverse DNS confirmed"},
+		},
+		{
 			name: "the name leads elsewhere", records: []string{ptr, "mail.test. IN A 192.0.2.2"}, system: fakeSystem("192.0.2.1", "", "x"),
 			want: []string{"192.0.2.1 192.0.2.1 mail.test reverse DNS"}, warn: []string{"does not lead to 192.0.2.1"},
 		},
@@ -188,6 +192,13 @@ func TestHELO(t *testing.T) {
 				if i < len(first.Warnings) && !strings.Contains(first.Warnings[i], w) {
 					t.Errorf("the warning %q does not say %q", first.Warnings[i], w)
 				}
+			}
+			told := map[Step]bool{}
+			for _, s := range first.Steps {
+				if told[s] {
+					t.Errorf("%v is told twice", s)
+				}
+				told[s] = true
 			}
 			if !slices.ContainsFunc(first.Steps, func(s Step) bool { return strings.Contains(s.Tried+": "+s.Found, tt.step) }) {
 				t.Errorf("no step %q in %v", tt.step, first.Steps)

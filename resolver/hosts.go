@@ -68,11 +68,7 @@ func (r *Resolver) resolveHost(ctx context.Context, h *Host, secure bool) {
 	}
 	h.Addrs, h.Secure, h.Canonical = r.options.Order.shuffled(found.Records), found.Secure, found.Canonical
 	h.expiresAt = found.ExpiresAt
-	if h.Canonical == h.Name {
-		return
-	}
-	h.AliasSecure = h.Secure
-	if secure && !h.Secure {
+	if secure && h.Canonical != h.Name && !h.Secure {
 		// The alias itself may be validated where its target is not.
 		alias, err := r.CNAME(ctx, h.Name)
 		h.AliasSecure = err == nil && alias.Secure
@@ -179,11 +175,18 @@ func (r *Route) Shuffled() *Route {
 }
 
 func (o FamilyOrder) shuffled(addrs []netip.Addr) []netip.Addr {
-	if len(addrs) < 2 {
-		return addrs
+	n4 := 0
+	for _, a := range addrs {
+		if a.Is4() {
+			n4++
+		}
 	}
-	v4 := make([]netip.Addr, 0, len(addrs))
-	v6 := make([]netip.Addr, 0, len(addrs))
+	n6 := len(addrs) - n4
+	if n4 < 2 && n6 < 2 {
+		return addrs // most hosts: there is nothing to shuffle
+	}
+	v4 := make([]netip.Addr, 0, n4)
+	v6 := make([]netip.Addr, 0, n6)
 	for _, a := range addrs {
 		if a.Is4() {
 			v4 = append(v4, a)

@@ -73,6 +73,29 @@ func TestShuffled(t *testing.T) {
 	}
 }
 
+// Which of many equals are tried at all must not hang on their names.
+func TestEqualsAreCutAtRandom(t *testing.T) {
+	t.Parallel()
+	r, zone := newPair(t, Options{})
+	for i := range 2 * maxHosts {
+		zone.Add(fmt.Sprintf("d.test. IN MX 10 h%d.test.", i), fmt.Sprintf("h%d.test. IN A 192.0.2.%d", i, i))
+	}
+	seen, sites := map[string]bool{}, map[string]bool{}
+	for range 100 { // the chance that one of 20 is left out each time is 2^-100
+		route, err := r.Route(t.Context(), "d.test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range route.Hosts {
+			seen[h.Name] = true
+		}
+		sites[route.Site] = true
+	}
+	if len(seen) != 2*maxHosts || len(sites) != 1 {
+		t.Errorf("%d hosts of %d were ever tried, %d sites", len(seen), 2*maxHosts, len(sites))
+	}
+}
+
 func TestHostsAndAddressesAreCapped(t *testing.T) {
 	t.Parallel()
 	r, zone := newPair(t, Options{})

@@ -107,6 +107,7 @@ func TestFaults(t *testing.T) {
 		{name: "no recursion", fault: resolvertest.Fault{Silent: true}, kind: ServerFailure, temp: true, text: "does not look names up", queries: 1},
 		{name: "truncated", records: []string{"broken.test. IN TXT a"}, fault: resolvertest.Fault{Truncate: true}, want: "[a]", queries: 2},
 		{name: "truncated, and no TCP", records: []string{"broken.test. IN TXT a"}, fault: resolvertest.Fault{Truncate: true, Hangup: true}, kind: ServerFailure, temp: true, text: "closed the connection", queries: 6},
+		{name: "truncated over TCP too", fault: resolvertest.Fault{TruncateTCP: true}, kind: Malformed, temp: true, text: "even over TCP", queries: 6},
 		{name: "another's ID", fault: resolvertest.Fault{WrongID: true}, timeout: patient, kind: Malformed, temp: true, text: "no answer to ours", queries: 3},
 		{name: "another question", fault: resolvertest.Fault{WrongQuestion: true}, timeout: patient, kind: Malformed, temp: true, text: "another question", queries: 3},
 		{name: "no question", fault: resolvertest.Fault{NoQuestion: true}, timeout: patient, kind: Malformed, temp: true, text: "another question", queries: 3},
@@ -316,6 +317,23 @@ func TestDeadServerIsAskedLast(t *testing.T) {
 	}
 }
 
+func TestServerThatRefusesIsAskedLast(t *testing.T) {
+	t.Parallel()
+	r, first, second := twoServers(t, Options{})
+	newClock(r)
+	for i := range 5 {
+		name := fmt.Sprintf("d%d.test", i)
+		first.Fail(name, resolvertest.Fault{Rcode: dns.RcodeRefused})
+		second.Add(name + ". IN TXT second")
+		if _, err := r.TXT(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := first.Total(); n != 1 {
+		t.Errorf("the server was asked %d times, want once", n)
+	}
+}
+
 func TestRankOfServers(t *testing.T) {
 	t.Parallel()
 	start := time.Unix(1_000_000, 0)
@@ -331,12 +349,14 @@ func TestRankOfServers(t *testing.T) {
 	if got := l.ordered(start); !reflect.DeepEqual(got, []*server{unknown, fast, slow, failing}) {
 		t.Errorf("order %v", got)
 	}
-	// What is measured now counts, what was measured long ago fades.
-	for range 50 {
-		fast.answered(time.Second, start.Add(10*time.Minute))
-		unknown.answered(time.Second, start.Add(10*time.Minute))
+	// What was measured long ago fades, so that it is measured again.
+	fast.answered(time.Millisecond, start.Add(10*time.Minute))
+	unknown.answered(time.Second, start.Add(10*time.Minute))
+	if got := l.ordered(start.Add(10 * time.Minute)); !reflect.DeepEqual(got, []*server{failing, slow, fast, unknown}) {
+		t.Errorf("order %v", got)
 	}
-	if got := l.ordered(start.Add(10 * time.Minute)); got[0] != failing || got[1] != slow {
+	slow.answered(100*time.Millisecond, start.Add(10*time.Minute))
+	if got := l.ordered(start.Add(10 * time.Minute)); !reflect.DeepEqual(got, []*server{failing, fast, slow, unknown}) {
 		t.Errorf("order %v", got)
 	}
 	for range 10 {
@@ -528,6 +548,9 @@ func TestStaleAnswers(t *testing.T) {
 					return a.Secure, a.Stale, err
 				}
 				a, err := r.TXT(t.Context(), "d.test")
+				if life := a.ExpiresAt.Sub(r.now()); a.Stale && life != staleTTL {
+					t.Errorf("a stale answer is given for %v", life)
+				}
 				return a.Secure, a.Stale, err
 			}
 			if secure, stale, err := look(); (err == nil) != (len(tt.records) > 0) || secure != tt.secure || stale {
@@ -627,6 +650,9 @@ func TestLookupEndsWithItsLastCaller(t *testing.T) {
 	wg.Wait()
 	if len(r.inFlight) != 0 || len(r.flights.running) != 0 {
 		t.Errorf("%d queries and %d lookups still run", len(r.inFlight), len(r.flights.running))
+	}
+	if s := r.servers.list[0]; s.failures != 0 {
+		t.Error("the server is blamed for what its caller did")
 	}
 	// Nothing was learnt, so nothing is remembered.
 	zone.Add("d.test. IN TXT a")

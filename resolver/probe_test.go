@@ -79,6 +79,33 @@ func TestBeforeTheProbeNothingIsTrusted(t *testing.T) {
 	}
 }
 
+// The list as a whole is trusted or not: what the local server validates, the
+// other could undo whenever it is asked instead.
+func TestOneServerElsewhereSpoilsTheList(t *testing.T) {
+	t.Parallel()
+	local, forwarder := resolvertest.Start(t), resolvertest.New()
+	if err := forwarder.Listen("127.0.0.11:0"); err != nil {
+		t.Skipf("127.0.0.11 cannot be listened on here: %v", err)
+	}
+	t.Cleanup(forwarder.Close)
+	for _, z := range []*resolvertest.Zone{local, forwarder} {
+		z.Add("d.test. IN TXT a", ". IN SOA ns. host. 1 1 1 1 1")
+		z.Secure(".")
+	}
+	r, err := New(Options{Servers: []string{local.Addr(), forwarder.Addr()}, AutoTrustAD: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := r.Probe(t.Context(), ProbeOptions{})
+	if !got.Validating || got.Trusted || got.Reason == nil || !strings.Contains(got.Reason.Error(), "not on this host") {
+		t.Errorf("%+v", got)
+	}
+	forwarder.Fail("d.test", resolvertest.Fault{Rcode: dns.RcodeServerFailure})
+	if a, err := r.TXT(t.Context(), "d.test"); err != nil || a.Secure {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
 func TestOnlyServersOnThisHostAreTrustedByThemselves(t *testing.T) {
 	t.Parallel()
 	for addr, want := range map[string]bool{

@@ -29,7 +29,7 @@ type Host struct {
 	Addrs      []netip.Addr // in the order to try; empty where Err says why
 	Secure     bool         // the addresses, with their CNAME chain, are DNSSEC-validated
 	// AliasSecure: the name is an alias whose CNAME record is DNSSEC-validated,
-	// while the addresses it leads to may not be (RFC 7672, section 2.2.2).
+	// though the addresses it leads to are not (RFC 7672, section 2.2.2).
 	AliasSecure bool
 	Canonical   string // the name after CNAMEs (RFC 7672, section 2.2.2)
 	Port        int    // 0: the default

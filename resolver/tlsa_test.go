@@ -36,6 +36,7 @@ func TestHostTLSA(t *testing.T) {
 		{name: "lookup fails", records: []string{mx, addr, atMX}, fail: map[string]resolvertest.Fault{"_25._tcp.mx.test": servfail}, failed: true, queries: 1},
 		{name: "records are bogus", records: []string{mx, addr, atMX}, fail: map[string]resolvertest.Fault{"_25._tcp.mx.test": resolvertest.Bogus()}, failed: true, queries: 1},
 		{name: "one family's lookup fails", records: []string{mx, addr, atMX}, fail: map[string]resolvertest.Fault{"mx.test": {Type: dns.TypeAAAA, Rcode: dns.RcodeServerFailure}}, base: "mx.test", data: 0xaa, queries: 1},
+		{name: "one family is not validated", records: []string{mx, addr, "mx.test. IN AAAA 2001:db8::1", atMX}, fail: map[string]resolvertest.Fault{"mx.test": {Type: dns.TypeA, Clear: true}}, base: "mx.test", data: 0xaa, queries: 1},
 		{name: "alias, records at its end", records: []string{mx, alias, target, atMX, atReal}, base: "real.test", data: 0xbb, queries: 1},
 		{name: "alias, records at its start", records: []string{mx, alias, target, atMX}, base: "mx.test", data: 0xaa, queries: 2},
 		{name: "alias into a zone that is not signed", records: []string{mx, alias, target, atMX, atReal}, insecure: []string{"real.test"}, base: "mx.test", data: 0xaa, queries: 1},
@@ -81,5 +82,18 @@ func TestHostTLSAOfLiteral(t *testing.T) {
 	}
 	if got, err := r.HostTLSA(t.Context(), route.Hosts[0], 25); err != nil || got.Records != nil || zone.Total() != 0 {
 		t.Errorf("%+v, %v, %d queries", got, err, zone.Total())
+	}
+}
+
+// What is not validated to begin with costs no further questions.
+func TestAliasOfAnInsecureHostIsNotAskedFor(t *testing.T) {
+	t.Parallel()
+	r, zone := newPair(t, Options{TrustAD: true})
+	zone.Add("d.test. IN MX 10 mx.test.", "mx.test. IN CNAME real.test.", "real.test. IN A 192.0.2.1")
+	if _, err := r.Route(t.Context(), "d.test"); err != nil {
+		t.Fatal(err)
+	}
+	if n := zone.Queries("mx.test", dns.TypeCNAME); n != 0 {
+		t.Errorf("%d questions for the alias", n)
 	}
 }

@@ -163,7 +163,7 @@ func (z *Zone) send(w dns.ResponseWriter, q, m *dns.Msg, fault *Fault) {
 	case fault.Hangup && !udp:
 		w.Close()
 		return
-	case fault.Truncate && udp:
+	case fault.TruncateTCP, fault.Truncate && udp:
 		m.Answer, m.Ns, m.Truncated = nil, nil, true
 	case udp:
 		m.Truncate(udpLimit(q))

@@ -21,9 +21,11 @@ type Fault struct {
 	Lame     bool // a referral to other servers
 	Silent   bool // no recursion: an empty answer without authority
 	Truncate bool // over UDP: cut short, and the TC bit
-	Hangup   bool // over TCP: close instead of an answer
-	Partial  bool // aliases are not followed in the answer
-	Clear    bool // without the AD bit
+	// TruncateTCP sets the TC bit over TCP as well, where it means nothing.
+	TruncateTCP bool
+	Hangup      bool // over TCP: close instead of an answer
+	Partial     bool // aliases are not followed in the answer
+	Clear       bool // without the AD bit
 
 	WrongID       bool // the answer carries another ID
 	WrongQuestion bool // the answer repeats another question
