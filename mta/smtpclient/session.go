@@ -257,15 +257,15 @@ func (s *Session) CheckIdle() error {
 	s.limit = time.Time{}
 	if s.in.Buffered() == 0 {
 		// The deadline of the last reply has perhaps passed.
-		isQuiet := s.deadlines.ClearRead() == nil && isQuiet(s.conn)
-		if isQuiet && s.tls == nil {
+		isEmpty := s.deadlines.ClearRead() == nil && isQuiet(s.conn)
+		if isEmpty && s.tls == nil {
 			return nil
 		}
 		// There is something, or nothing could be learnt. Under TLS it may be a
 		// record for TLS itself, or lie decrypted in TLS and not in the socket:
 		// with a deadline that has passed only that is read.
 		s.wait = idleProbe
-		if isQuiet {
+		if isEmpty {
 			s.wait = 1
 		}
 		if err := s.in.Fill(); err != nil {
