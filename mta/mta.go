@@ -23,6 +23,7 @@ import (
 	"postrider/config"
 	"postrider/dkim"
 	"postrider/mta/api"
+	"postrider/mta/bounce"
 	"postrider/mta/delivery"
 	"postrider/mta/dispatch"
 	"postrider/mta/intake"
@@ -66,6 +67,7 @@ type MTA struct {
 	agent       *delivery.Agent
 	tlsReporter *tlsrpt.Reporter // nil: off
 	dispatch    *dispatch.Dispatcher
+	bounce      *bounce.Reporter
 	api         *api.Server
 }
 
@@ -229,7 +231,11 @@ func (m *MTA) openWaysOut(context.Context) error {
 		Observer:             attemptCounter{m.metrics},
 		Logger:               m.log,
 	})
-	return nil
+	m.bounce, err = bounce.New(bounce.Options{
+		Queue: m.queue, Intake: bounce.ToReceiver(m.intake), Logger: m.log,
+		Hostname: m.identity.hostname(), Observer: m.metrics,
+	})
+	return err
 }
 
 // openTLSReports makes what counts TLS sessions and reports about them.
@@ -289,6 +295,7 @@ func (m *MTA) Run(ctx context.Context) error {
 	keeping.add("queue", m.queue.Run)
 	if m.cfg.Mode != config.ModeDisabled {
 		sending.add("dispatch", m.dispatch.Run)
+		taking.add("bounce", m.bounce.Run)
 		taking.add("pickup", m.pickup.Run)
 	}
 	taking.add("submission", m.submission.Run)

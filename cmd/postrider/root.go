@@ -30,7 +30,14 @@ The exit code is 0 only on success, 2 for a wrong command line, 1 for all else.`
 	root.AddCommand(
 		newCheckCommand(),
 		newDKIMCommand(),
+		newDemoCommand(),
+		newExplainCommand(),
 		newHeloCommand(),
+		newQueueCommand(),
+		newSendCommand(),
+		newSendmailCommand(),
+		newServeCommand(),
+		newTraceCommand(),
 		newVersionCommand(),
 	)
 	return root

@@ -65,6 +65,7 @@ type Metrics struct {
 	connect       prometheus.Observer
 	transfer      prometheus.Observer
 	storeErrors   prometheus.Counter
+	reports       reports
 }
 
 // New registers every series, at zero where it counts: a rate can be computed
@@ -87,6 +88,7 @@ func New(o Options) (*Metrics, error) {
 	m.refused = r.refusals()
 	phases := r.histograms("attempt_phase_seconds", "How the time of an attempt was spent; connect only where a connection was opened.", "phase", []string{"connect", "transfer"}, deliveryBuckets)
 	m.connect, m.transfer = phases["connect"], phases["transfer"]
+	m.reports = newReports(&r)
 	r.info(o.Version)
 	if o.Depth != nil {
 		r.register(&queueCollector{depth: o.Depth, now: time.Now})

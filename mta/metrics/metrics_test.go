@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"postrider/mta/bounce"
 	"postrider/mta/intake"
 	"postrider/queue"
 )
@@ -195,4 +196,16 @@ func BenchmarkAccepted(b *testing.B) {
 	for b.Loop() {
 		m.Accepted(env, time.Millisecond)
 	}
+}
+
+func TestReports(t *testing.T) {
+	t.Parallel()
+	m, g := newMetrics(t, Options{})
+	m.Reported(3)
+	m.Dropped(1, bounce.DoubleBounce)
+	m.Dropped(2, bounce.Storm)
+	expect(t, g, `postrider_recipients_reported_total 3`,
+		`postrider_reports_dropped_total{why="double_bounce"} 1`,
+		`postrider_reports_dropped_total{why="storm"} 2`,
+		`postrider_reports_dropped_total{why="other"} 0`)
 }
