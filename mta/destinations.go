@@ -92,7 +92,5 @@ type attemptCounter struct{ *metrics.Metrics }
 
 // Attempt implements dispatch.Observer.
 func (c attemptCounter) Attempt(a *dispatch.Attempt) {
-	for i := range a.Outcomes {
-		c.Metrics.Attempt(&a.Outcomes[i], a.Timing, a.At.Sub(a.Envelope.ArrivedAt))
-	}
+	c.Metrics.Attempt(a.Outcomes, a.Timing, a.At.Sub(a.Envelope.ArrivedAt))
 }

@@ -64,7 +64,6 @@ type Metrics struct {
 	delivery      prometheus.Observer
 	connect       prometheus.Observer
 	transfer      prometheus.Observer
-	storeErrors   prometheus.Counter
 	reports       reports
 }
 
@@ -80,7 +79,6 @@ func New(o Options) (*Metrics, error) {
 		delivered:     r.counter("recipients_delivered_total", "Recipients whose mail server took the message."),
 		inDoubt:       r.counter("recipients_in_doubt_total", "Attempts whose connection was lost after the whole content and before the reply."),
 		delivery:      r.histogram("delivery_seconds", "Time from acceptance to delivery, for each recipient.", deliveryBuckets),
-		storeErrors:   r.counter("store_errors_total", "Failures of the store: each one turned mail away or stopped the queue for a while."),
 	}
 	classes := append(slices.DeleteFunc(slices.Clone(o.Classes), func(c string) bool { return c == other }), other)
 	m.deferred = r.counters("recipients_deferred_total", "Attempts that were deferred, for each recipient.", "class", classes)
@@ -154,10 +152,21 @@ func reason(status string) string {
 	return other
 }
 
-// Attempt counts what an attempt came to for one recipient. SinceArrival is
-// the time since the message was accepted. The timing of an attempt with many
-// recipients is to be given once, with the first of them; zero otherwise.
-func (m *Metrics) Attempt(o *queue.Outcome, t queue.Timing, sinceArrival time.Duration) {
+// Attempt counts what an attempt came to, for each of its recipients.
+// SinceArrival is the time since the message was accepted.
+func (m *Metrics) Attempt(outcomes []queue.Outcome, t queue.Timing, sinceArrival time.Duration) {
+	for i := range outcomes {
+		m.outcome(&outcomes[i], sinceArrival)
+	}
+	if t.Connect > 0 {
+		m.connect.Observe(t.Connect.Seconds())
+	}
+	if t.Transfer > 0 {
+		m.transfer.Observe(t.Transfer.Seconds())
+	}
+}
+
+func (m *Metrics) outcome(o *queue.Outcome, sinceArrival time.Duration) {
 	if int(o.Verdict) < len(m.attempts) && int(o.Stage) < len(stages) {
 		m.attempts[o.Verdict][o.Stage].Inc()
 	}
@@ -173,12 +182,6 @@ func (m *Metrics) Attempt(o *queue.Outcome, t queue.Timing, sinceArrival time.Du
 	if o.InDoubt {
 		m.inDoubt.Inc()
 	}
-	if t.Connect > 0 {
-		m.connect.Observe(t.Connect.Seconds())
-	}
-	if t.Transfer > 0 {
-		m.transfer.Observe(t.Transfer.Seconds())
-	}
 }
 
 func countClass(by map[string]prometheus.Counter, class string) {
@@ -188,9 +191,6 @@ func countClass(by map[string]prometheus.Counter, class string) {
 	}
 	c.Inc()
 }
-
-// StoreFailed counts a failure of the store.
-func (m *Metrics) StoreFailed() { m.storeErrors.Inc() }
 
 // From a memory copy to a disk in trouble.
 var acceptBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10}

@@ -92,13 +92,12 @@ func TestReasons(t *testing.T) {
 func TestAttempts(t *testing.T) {
 	t.Parallel()
 	m, r := newMetrics(t, Options{Classes: []string{"policy", "other", "mailbox-full"}})
-	m.Attempt(&queue.Outcome{Verdict: queue.Delivered, Stage: queue.StageFinal}, queue.Timing{Connect: time.Second, Transfer: time.Second}, 3*time.Second)
-	m.Attempt(&queue.Outcome{Verdict: queue.Delivered, Stage: queue.StageFinal}, queue.Timing{}, 3*time.Second)
-	m.Attempt(&queue.Outcome{Verdict: queue.Deferred, Stage: queue.StageRCPT, Class: "mailbox-full"}, queue.Timing{}, 0)
-	m.Attempt(&queue.Outcome{Verdict: queue.Failed, Stage: queue.StageRCPT, Class: "never heard of"}, queue.Timing{}, 0)
-	m.Attempt(&queue.Outcome{Verdict: queue.Deferred, Stage: queue.StageFinal, InDoubt: true}, queue.Timing{}, 0)
-	m.Attempt(&queue.Outcome{Verdict: queue.Untried}, queue.Timing{}, 0)
-	m.Attempt(&queue.Outcome{Verdict: 200, Stage: 200}, queue.Timing{}, 0)
+	delivered := queue.Outcome{Verdict: queue.Delivered, Stage: queue.StageFinal}
+	m.Attempt([]queue.Outcome{delivered, delivered, {Verdict: queue.Deferred, Stage: queue.StageRCPT, Class: "mailbox-full"}},
+		queue.Timing{Connect: time.Second, Transfer: time.Second}, 3*time.Second)
+	m.Attempt([]queue.Outcome{{Verdict: queue.Failed, Stage: queue.StageRCPT, Class: "never heard of"}}, queue.Timing{}, 0)
+	m.Attempt([]queue.Outcome{{Verdict: queue.Deferred, Stage: queue.StageFinal, InDoubt: true}}, queue.Timing{}, 0)
+	m.Attempt([]queue.Outcome{{Verdict: queue.Untried}, {Verdict: 200, Stage: 200}}, queue.Timing{}, 0)
 	expect(t, r,
 		`postrider_recipients_bounced_total{class="mailbox-full"} 0`,
 		`postrider_recipients_bounced_total{class="other"} 1`,
@@ -182,7 +181,7 @@ func TestRegisteredTwiceIsAnError(t *testing.T) {
 
 func BenchmarkAttempt(b *testing.B) {
 	m, _ := newMetrics(b, Options{Classes: []string{"policy"}})
-	o := &queue.Outcome{Verdict: queue.Delivered, Stage: queue.StageFinal}
+	o := []queue.Outcome{{Verdict: queue.Delivered, Stage: queue.StageFinal}}
 	b.ReportAllocs()
 	for b.Loop() {
 		m.Attempt(o, queue.Timing{Transfer: time.Millisecond}, 5*time.Millisecond)
