@@ -8,8 +8,8 @@
 //
 // The queue knows no clock: time comes in as now, always explicit. It knows
 // nothing of DNS, connections or policy. It owns two goroutines, both inside
-// Run: the writer that commits what claims settle, and the one that unlinks
-// body files that are no longer needed.
+// Run: the writer that commits what claims settle, and the janitor that unlinks
+// body files that are no longer needed and cuts the history.
 //
 // Delivery is at least once. A message that Submit accepted is on stable
 // storage. A claim that was lost in a crash becomes due again.

@@ -38,6 +38,10 @@ func (q *Queue) attach(i int32, now int64) {
 
 func (q *Queue) makeReady(i int32, ln *lane) {
 	e := q.slab.at(i)
+	if q.suspended(e, ln) {
+		e.place = placeParked
+		return
+	}
 	e.place = placeReady
 	q.lanes.enter(&ln.rounds[roundOf(e.priority)], q.timed(e.due, i), e.sender, q.entryMoved)
 	ln.ready++
@@ -152,6 +156,7 @@ func (q *Queue) Due(now time.Time, buf []string) (domains []string, next time.Ti
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.see(now)
+	q.endSuspensions(at)
 	for limit := promoteAtOnce; limit > 0 && len(q.waiting) > 0 && q.waiting[0].at <= at; {
 		l := q.waiting[0].ref
 		ln := q.lanes.all[l]
@@ -172,6 +177,9 @@ func (q *Queue) Due(now time.Time, buf []string) (domains []string, next time.Ti
 	q.fresh = q.fresh[:0]
 	if len(q.waiting) > 0 {
 		next = timeOf(q.waiting[0].at)
+	}
+	if until := timeOf(q.suspendedUntil); !until.IsZero() && (next.IsZero() || until.Before(next)) {
+		next = until
 	}
 	return domains, next
 }

@@ -6,6 +6,7 @@ import "strings"
 // within a priority; what is not due yet waits in a heap.
 type lane struct {
 	name    string
+	site    string // as far as it is known, see SetSite
 	waiting timeHeap
 	rounds  [3]round // urgent, normal, bulk
 	entries int32

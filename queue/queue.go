@@ -72,33 +72,39 @@ type Queue struct {
 	room      roomGauge
 	changed   chan struct{}
 	chance    func() float64 // from 0 to 1, for jitter
+	steering  sync.Mutex     // one Suspend or Resume at a time
+	trims     chan time.Time // capacity 1: when the history is to be cut
 
 	// mu guards all below. It covers memory only, never the disk.
-	mu         sync.Mutex
-	closed     bool
-	down       bool // the store has failed: no mail is taken, no claim handed out
-	messages   map[ID]*message
-	loads      map[ID]chan struct{}
-	submitting map[ID]struct{}
-	kept       message // head of the ring of fresh messages, oldest first
-	keptCost   int64
-	slab       slab
-	index      idIndex
-	lanes      lanes
-	waiting    timeHeap // lanes by their earliest waiting entry
-	fresh      []int32  // lanes with due work that Due has not named yet
-	senders    names
-	tags       names
-	total      counts
-	seq        uint32 // of what enters a heap
-	numbers    uint32 // of history records
-	sweepAt    int64  // when some entry wants to be looked at; 0: none
-	clock      clock
-	notices    notices
-	writer     writer
-	doubts     []doubt
-	happened   []happening // scratch of one settle
-	oldest     struct {    // see oldestEntry
+	mu               sync.Mutex
+	closed           bool
+	down             bool // the store has failed: no mail is taken, no claim handed out
+	messages         map[ID]*message
+	loads            map[ID]chan struct{}
+	submitting       map[ID]struct{}
+	kept             message // head of the ring of fresh messages, oldest first
+	keptCost         int64
+	slab             slab
+	index            idIndex
+	lanes            lanes
+	waiting          timeHeap // lanes by their earliest waiting entry
+	fresh            []int32  // lanes with due work that Due has not named yet
+	senders          names
+	tags             names
+	total            counts
+	seq              uint32 // of what enters a heap
+	numbers          uint32 // of history records
+	sweepAt          int64  // when some entry wants to be looked at; 0: none
+	clock            clock
+	notices          notices
+	writer           writer
+	suspensions      []suspension
+	suspensionNumber uint64
+	suspendedUntil   int64 // when the first of them is over; 0: never
+	trimmedAt        time.Time
+	doubts           []doubt
+	happened         []happening // scratch of one settle
+	oldest           struct {    // see oldestEntry
 		ref int32
 		id  ID
 	}
@@ -119,23 +125,15 @@ func Open(opts Options) (*Queue, error) {
 		log:         opts.Logger,
 		fs:          opts.fs,
 		changed:     make(chan struct{}, 1),
+		trims:       make(chan time.Time, 1),
 		chance:      rand.Float64,
 		reopenAfter: reopenAfter,
-		messages:    make(map[ID]*message),
-		loads:       make(map[ID]chan struct{}),
-		submitting:  make(map[ID]struct{}),
-		slab:        newSlab(),
-		lanes:       newLanes(),
-		senders:     newNames(),
-		tags:        newNames(),
 	}
-	q.kept.prev, q.kept.link = &q.kept, &q.kept
-	q.index.slab = &q.slab
 	q.entryMoved = func(ref, pos int32) { q.slab.at(ref).pos = pos }
 	q.laneMoved = func(ref, pos int32) { q.lanes.all[ref].pos = pos }
-	q.notices.init()
 	q.clock.elapsed = elapsed
 	q.writer.init(q)
+	q.forget()
 	if err := q.open(); err != nil {
 		if q.store != nil {
 			_ = q.store.Close() // the first error is the one to tell
@@ -146,6 +144,23 @@ func Open(opts Options) (*Queue, error) {
 		return nil, err
 	}
 	return q, nil
+}
+
+// forget empties all that is rebuilt from the store.
+func (q *Queue) forget() {
+	q.messages = make(map[ID]*message)
+	q.loads = make(map[ID]chan struct{})
+	q.submitting = make(map[ID]struct{})
+	q.kept.prev, q.kept.link = &q.kept, &q.kept
+	q.slab = newSlab()
+	q.index = idIndex{slab: &q.slab}
+	q.lanes = newLanes()
+	q.senders, q.tags = newNames(), newNames()
+	q.waiting, q.fresh = nil, nil
+	q.total, q.sweepAt = counts{}, 0
+	q.suspensions = nil
+	q.notices = notices{}
+	q.notices.init()
 }
 
 func (q *Queue) open() error {
@@ -172,10 +187,28 @@ func (q *Queue) open() error {
 	if err := q.openFormat(); err != nil {
 		return err
 	}
-	if err := q.rebuild(); err != nil {
-		return err
+	return q.rebuildMending()
+}
+
+// rebuildMending makes the schedule. Damage that is met on the way is mended
+// by the store, and the walk begins anew.
+func (q *Queue) rebuildMending() error {
+	for {
+		err := q.readSuspensions()
+		if err == nil {
+			err = q.rebuild()
+		}
+		if err == nil {
+			err = q.sweepFiles()
+		}
+		if err == nil || !q.store.Broken() {
+			return err
+		}
+		if rerr := q.store.Reopen(); rerr != nil {
+			return fmt.Errorf("%w; open the store again: %w", err, rerr)
+		}
+		q.forget()
 	}
-	return q.sweepFiles()
 }
 
 func (q *Queue) makeDirs() error {
@@ -236,12 +269,13 @@ func (q *Queue) openFormat() error {
 // NewID makes an ID: unique across nodes, ordered by time.
 func (q *Queue) NewID(now time.Time) ID { return q.ids.next(now) }
 
-// Run owns the settle writer and the unlinker, until ctx ends. It returns when
-// both have ended and everything settled before is on disk.
+// Run owns the settle writer and the janitor, who removes the files of ended
+// messages and cuts the history, until ctx ends. It returns when both have
+// ended and everything settled before is on disk.
 func (q *Queue) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
-	wg.Go(func() { q.unlink(stop) })
+	wg.Go(func() { q.clean(stop) })
 	err := q.write(ctx)
 	close(stop)
 	wg.Wait()

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"postrider/queue/store"
@@ -201,12 +202,57 @@ func (r *rebuilder) mend() error {
 		q.writer.commit(q.writer.begin(nil))
 	}
 	q.mu.Unlock()
+	if q.store.Mended() {
+		if err := q.nameLost(); err != nil {
+			return err
+		}
+	}
 	if n := len(r.orphans) + len(r.ended); n > 0 {
 		q.log.Info("removed what a crash had left over", "records", n)
 	}
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	return q.writeAll(ended)
+}
+
+// nameLost looks, after a mending of the store, for messages of which only a
+// part is left, and sets them aside: whoever reads the log learns their IDs.
+func (q *Queue) nameLost() error {
+	lost := make(map[ID]string)
+	look := func(kind, other byte, what string) error {
+		lower, upper := keysOf(kind)
+		return q.store.Scan(lower, upper, func(key, _ []byte) error {
+			id := idOf(key)
+			found, err := q.store.Has(idKey(other, id))
+			if err != nil || found {
+				return err
+			}
+			if other == keyBody {
+				if found, err = q.store.Has(idKey(keyLargeBody, id)); err != nil || found {
+					return err
+				}
+			}
+			lost[id] = what
+			return nil
+		})
+	}
+	for _, kind := range []byte{keyBody, keyLargeBody} {
+		if err := look(kind, keyEnvelope, "find its envelope"); err != nil {
+			return fmt.Errorf("queue: look for what was lost: %w", err)
+		}
+	}
+	if err := look(keyEnvelope, keyBody, "find its body"); err != nil {
+		return fmt.Errorf("queue: look for what was lost: %w", err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for id, what := range lost {
+		if m := q.messages[id]; m != nil && (m.active > 0 || m.ended) {
+			continue // its claims will find out, or it is done
+		}
+		q.setAside(id, nanos(id.Time()), &damage{id, what, errors.New("lost with a damaged part of the store")})
+	}
+	return nil
 }
 
 // sweepFiles removes body files that no record names: of bodies that were

@@ -20,6 +20,7 @@ func (q *Queue) Sweep(now time.Time) (next time.Time) {
 	at := nanos(now)
 	q.mu.Lock()
 	q.see(now)
+	q.wantTrim(now)
 	if q.sweepAt == 0 || at < q.sweepAt || !q.clock.trusted(at) || q.refusing() {
 		defer q.mu.Unlock()
 		return q.nextSweep(at, 0)

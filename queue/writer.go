@@ -216,6 +216,9 @@ func (q *Queue) recover(ctx context.Context) error {
 		if err == nil {
 			err = q.clearDoubts()
 		}
+		if err == nil && q.store.Mended() {
+			err = q.nameLost()
+		}
 		if err == nil {
 			break
 		}
@@ -281,27 +284,32 @@ func (q *Queue) clearDoubts() error {
 	return nil
 }
 
-// unlink removes the files of bodies that are no longer needed, until stop.
-func (q *Queue) unlink(stop <-chan struct{}) {
+// clean is the janitor: it removes the files of bodies that are no longer
+// needed and cuts the history, until stop.
+func (q *Queue) clean(stop <-chan struct{}) {
 	for {
-		q.mu.Lock()
-		ids := q.writer.unlinks
-		q.writer.unlinks = nil
-		q.mu.Unlock()
-		for _, id := range ids {
-			_, name := q.bodyFile(id)
-			if err := q.fs.Remove(name); err != nil {
-				// The next start removes it: no record names it.
-				q.log.Warn("cannot remove the file of an ended message", "id", id, "file", name, "error", err)
-			}
-		}
-		if len(ids) > 0 {
-			continue
-		}
+		q.unlink()
 		select {
 		case <-q.writer.unlinked:
+		case now := <-q.trims:
+			q.trim(now)
 		case <-stop:
+			q.unlink()
 			return
+		}
+	}
+}
+
+func (q *Queue) unlink() {
+	q.mu.Lock()
+	ids := q.writer.unlinks
+	q.writer.unlinks = nil
+	q.mu.Unlock()
+	for _, id := range ids {
+		_, name := q.bodyFile(id)
+		if err := q.fs.Remove(name); err != nil {
+			// The next start removes it: no record names it.
+			q.log.Warn("cannot remove the file of an ended message", "id", id, "file", name, "error", err)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 )
 
-// open makes a new instance on the directory.
+// open makes a new instance on the directory. A damaged store is mended first.
 func (s *Store) open() (*instance, error) {
 	in := &instance{
 		log:       s.opts.Logger,
@@ -18,11 +18,11 @@ func (s *Store) open() (*instance, error) {
 		committer: newCommitter(),
 		notify:    s.failed,
 	}
-	in.gate = &gate{FS: s.opts.FS, fail: in.fail}
 	if old := s.cur.Load(); old != nil {
 		old.gate.drain()
 	}
-	db, err := s.openWithin(in)
+	in.gate = &gate{FS: s.opts.FS, fail: in.fail}
+	db, err := s.openMending(in)
 	if err != nil {
 		in.gate.shut()
 		in.gate.drain()
@@ -33,9 +33,35 @@ func (s *Store) open() (*instance, error) {
 	return in, nil
 }
 
+// openMending opens the database, after mending what is known or turns out to
+// be damaged.
+func (s *Store) openMending(in *instance) (*pebble.DB, error) {
+	if s.opts.ReadOnly {
+		return s.openWithin(in, s.opts)
+	}
+	if err := s.recoverReplace(); err != nil {
+		return nil, err
+	}
+	if s.wantMend.Load() {
+		if err := s.mendTables(); err != nil {
+			return nil, fmt.Errorf("mend it: %w", err)
+		}
+		s.wantMend.Store(false)
+	}
+	db, err := s.openWithin(in, s.opts)
+	if err == nil || !pebble.IsCorruptionError(err) || in.failure.Load() != nil {
+		return db, err
+	}
+	s.opts.Logger.Error("the store cannot be opened and is being mended", "error", err)
+	if merr := s.mendLogs(); merr != nil {
+		return nil, fmt.Errorf("%w; mend its logs: %w; the files are as they were: move the directory away to start with an empty store", err, merr)
+	}
+	return s.openWithin(in, s.opts)
+}
+
 // openWithin opens the database on a goroutine of its own: when a fatal error
 // stops one of Pebble's goroutines, the opening may never end.
-func (s *Store) openWithin(in *instance) (*pebble.DB, error) {
+func (s *Store) openWithin(in *instance, opts Options) (*pebble.DB, error) {
 	type result struct {
 		db  *pebble.DB
 		err error
@@ -49,7 +75,7 @@ func (s *Store) openWithin(in *instance) (*pebble.DB, error) {
 			}
 			done <- r
 		}()
-		r.db, r.err = openPebble(s.opts, in)
+		r.db, r.err = s.openPebble(opts, in)
 	}()
 	select {
 	case r := <-done:
@@ -61,10 +87,7 @@ func (s *Store) openWithin(in *instance) (*pebble.DB, error) {
 	select {
 	case r := <-done:
 		if r.err == nil {
-			in.db = r.db
-			close(in.committer.ended) // it was never started
-			in.letGo(closePatience)
-			in.db = nil
+			_ = r.db.Close() // it has failed already
 		}
 	case <-timer.C:
 		s.abandoned++
@@ -74,7 +97,7 @@ func (s *Store) openWithin(in *instance) (*pebble.DB, error) {
 
 // openPebble sets what was measured to suit a queue: most records die young,
 // inside a memtable, and never reach a table.
-func openPebble(opts Options, in *instance) (*pebble.DB, error) {
+func (s *Store) openPebble(opts Options, in *instance) (*pebble.DB, error) {
 	o := &pebble.Options{
 		FS:                          in.gate,
 		ReadOnly:                    opts.ReadOnly,
@@ -93,9 +116,7 @@ func openPebble(opts Options, in *instance) (*pebble.DB, error) {
 			BackgroundError: func(err error) {
 				in.log.Warn("the store's background work failed", "error", err)
 			},
-			DataCorruption: func(info pebble.DataCorruptionInfo) {
-				in.log.Error("the store found damage", "file", info.Path, "details", info.Details)
-			},
+			DataCorruption: func(info pebble.DataCorruptionInfo) { s.met(in, info) },
 			WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 				in.log.Warn("the store's writes are stalled", "reason", info.Reason)
 				in.stalledAt.Store(time.Now().UnixNano())

@@ -11,6 +11,7 @@ import (
 type Iter struct {
 	in      *instance
 	it      *pebble.Iterator
+	lower   []byte
 	started bool
 }
 
@@ -25,7 +26,7 @@ func (s *Store) NewIter(lower, upper []byte) (*Iter, error) {
 		in.use.RUnlock()
 		return nil, fmt.Errorf("scan %q: %w", lower, err)
 	}
-	return &Iter{in: in, it: it}, nil
+	return &Iter{in: in, it: it, lower: lower}, nil
 }
 
 // Next moves to the first or the next key, and reports whether there is one.
@@ -41,13 +42,22 @@ func (i *Iter) Next() bool {
 func (i *Iter) Key() []byte { return i.it.Key() }
 
 // Value is valid until the next call of Next or Close.
-func (i *Iter) Value() ([]byte, error) { return i.it.ValueAndErr() }
+func (i *Iter) Value() ([]byte, error) {
+	value, err := i.it.ValueAndErr()
+	if err != nil {
+		return nil, i.in.readError(i.it.Key(), err)
+	}
+	return value, nil
+}
 
 // Close ends the walk and tells what has ended it early.
 func (i *Iter) Close() error {
 	err := i.it.Error()
 	if cerr := i.it.Close(); err == nil {
 		err = cerr
+	}
+	if err != nil {
+		err = i.in.readError(i.lower, err)
 	}
 	i.in.use.RUnlock()
 	return err
@@ -71,8 +81,5 @@ func (s *Store) Scan(lower, upper []byte, f func(key, value []byte) error) error
 			return err
 		}
 	}
-	if err := it.Close(); err != nil {
-		return fmt.Errorf("scan %q: %w", lower, err)
-	}
-	return nil
+	return it.Close()
 }

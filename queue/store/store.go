@@ -67,10 +67,13 @@ type Store struct {
 	abandoned int
 	mu        sync.Mutex // serialises Reopen and Close
 	closed    atomic.Bool
+	wantMend  atomic.Bool  // a table is damaged
+	mends     atomic.Int32 // by copying, in this process
+	mended    atomic.Bool  // see Mended
 }
 
-// Open opens the database, or makes it where there is none. A damaged one is
-// mended, see Mended.
+// Open opens the database, or makes it where there is none. One with a damaged
+// log is mended; the damaged one is kept.
 func Open(opts Options) (*Store, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -256,10 +259,19 @@ func (s *Store) Get(key, buf []byte) ([]byte, error) {
 		return buf, ErrAbsent
 	}
 	if err != nil {
-		return buf, fmt.Errorf("read %q: %w", key, err)
+		return buf, in.readError(key, err)
 	}
 	buf = append(buf, value...)
 	return buf, closer.Close()
+}
+
+// readError tells what a failed read means: on an instance that has met damage
+// the answer will be another one after the mending.
+func (in *instance) readError(key []byte, err error) error {
+	if f := in.failure.Load(); f != nil {
+		return fmt.Errorf("%w: read %x: %w", ErrFailed, key, err)
+	}
+	return fmt.Errorf("read %x: %w", key, err)
 }
 
 // Has reports whether key is there.
@@ -274,7 +286,7 @@ func (s *Store) Has(key []byte) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("read %q: %w", key, err)
+		return false, in.readError(key, err)
 	}
 	return true, closer.Close()
 }
