@@ -196,6 +196,36 @@ func TestLastReplyArrives(t *testing.T) {
 	}
 }
 
+// Mistakes are counted from message to message: a session may be long.
+func TestMessageForgivesErrors(t *testing.T) {
+	t.Parallel()
+	addr, _ := start(t, smtpserver.Options{Backend: &recorder{}, MaxErrors: 3})
+	c := dial(t, addr)
+	c.says("EHLO client.test", "250")
+	for range 3 {
+		c.says("XYZZY", "500")
+		c.says("XYZZY", "500")
+		c.says("MAIL FROM:<a@b.test>", "250")
+		c.says("RCPT TO:<c@d.test>", "250")
+		c.says("BDAT 2 LAST\r\n", "250")
+	}
+}
+
+// Content that nobody wants is read to its end only so far.
+func TestEndlessContent(t *testing.T) {
+	t.Parallel()
+	addr, _ := start(t, smtpserver.Options{Backend: &recorder{}})
+	c := dial(t, addr)
+	c.write("BDAT 999999999999 LAST\r\n")
+	block := make([]byte, 1<<20)
+	for range 200 {
+		if _, err := c.conn.Write(block); err != nil {
+			return
+		}
+	}
+	t.Error("200 MiB were read")
+}
+
 func TestTooMuchJunk(t *testing.T) {
 	t.Parallel()
 	addr, _ := start(t, smtpserver.Options{Backend: &recorder{}})

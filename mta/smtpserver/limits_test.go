@@ -85,15 +85,25 @@ func (a addressed) RemoteAddr() net.Addr { return a.remote }
 func TestConnectionLimitPerClient(t *testing.T) {
 	t.Parallel()
 	l := newPipeListener()
-	startOn(t, smtpserver.Options{Backend: &recorder{}, Slots: smtpserver.NewSlots(100, 1)}, l)
+	slots := smtpserver.NewSlots(100, 1)
+	startOn(t, smtpserver.Options{Backend: &recorder{}, Slots: slots}, l)
 	tests := []struct{ from, want string }{
 		{"192.0.2.1", "220"}, {"192.0.2.1", "421 4.7.0"}, {"192.0.2.2", "220"},
 		{"2001:db8::1", "220"}, {"2001:db8::ffff", "421 4.7.0"}, {"2001:db8:0:1::1", "220"},
 		{"127.0.0.1", "220"}, {"127.0.0.1", "220"},
 	}
+	var first *client
 	for _, test := range tests {
-		l.dial(t, test.from).expect(test.want)
+		c := l.dial(t, test.from)
+		c.expect(test.want)
+		if first == nil {
+			first = c
+		}
 	}
+	// Who leaves makes room.
+	first.says("QUIT", "221")
+	waitFor(t, func() bool { return slots.Open() == 5 })
+	l.dial(t, "192.0.2.1").expect("220")
 }
 
 // The waits, in a time of their own.

@@ -108,10 +108,7 @@ func (c *Conn) authCommand(ctx context.Context, args []byte) {
 func (c *Conn) authenticate(ctx context.Context, user, password string) {
 	ctx, cancel := context.WithTimeout(ctx, c.server.opts.CommandTimeout)
 	defer cancel()
-	err := ErrCredentials
-	if user != "" {
-		err = c.server.opts.Auth.Authenticate(ctx, user, password)
-	}
+	err := c.server.opts.Auth.Authenticate(ctx, user, password)
 	switch {
 	case err == nil:
 		c.user = user

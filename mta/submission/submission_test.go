@@ -36,6 +36,8 @@ func TestEnvelope(t *testing.T) {
 	c.says("RCPT TO:<a@c.test>", "250")
 	c.says("DATA", "354")
 	c.says("y\r\n.", "250 2.0.0")
+	c.says("MAIL FROM:<>", "250")
+	c.says("RSET", "250") // gives nothing back a second time
 	c.says("QUIT", "221")
 
 	want := &queue.Envelope{
