@@ -375,7 +375,7 @@ func powerLoss(t *testing.T, size int, step int64) (reached bool) {
 			t.Fatal(err)
 		}
 		q.settled()
-		cut = at("reported")
+		at("reported")
 	}
 	image := c.image.Load()
 	if image == nil {

@@ -180,7 +180,7 @@ func (m *model) submit(t *rapid.T) {
 func (m *model) put(t *rapid.T, e *Envelope, size int, answers *NoticeBatch) {
 	b := m.q.NewBody()
 	defer b.Discard()
-	io.WriteString(b, string(make([]byte, size)))
+	b.Write(make([]byte, size))
 	if err := m.q.Submit(context.Background(), Submission{Envelope: e, Prefix: []byte("P: x\r\n"), Body: b, Answers: answers}); err != nil {
 		t.Fatalf("submit: %v", err)
 	}

@@ -146,7 +146,7 @@ func TestDamagedManifest(t *testing.T) {
 	names, _ := fs.List("q/store")
 	for _, n := range names {
 		if strings.HasPrefix(n, "MANIFEST-") {
-			damageFile(t, fs, "q/store", n, 0.2)
+			damageFile(t, fs, "q/store", n, 0)
 		}
 	}
 	for range 2 {
