@@ -20,7 +20,7 @@ import (
 // receivingPostfix is a private Postfix that puts mail for a domain into Maildirs.
 type receivingPostfix struct {
 	t    *testing.T
-	mail string // holds a Maildir per local part
+	mail string // holds the Maildir
 	port int
 	log  string
 }
@@ -61,7 +61,7 @@ func startReceivingPostfix(t *testing.T, domain string, main map[string]string) 
 		"myhostname":                   "mx." + domain,
 		"virtual_mailbox_domains":      domain,
 		"virtual_mailbox_base":         r.mail,
-		"virtual_mailbox_maps":         "regexp:" + filepath.Join(dir, "mailboxes"),
+		"virtual_mailbox_maps":         "static:" + maildir + "/",
 		"virtual_uid_maps":             "static:" + strconv.Itoa(nobody),
 		"virtual_gid_maps":             "static:" + strconv.Itoa(nobody),
 		"virtual_minimum_uid":          "1",
@@ -73,9 +73,6 @@ func startReceivingPostfix(t *testing.T, domain string, main map[string]string) 
 	}
 	for k, v := range main {
 		settings[k] = v
-	}
-	if err := os.WriteFile(filepath.Join(dir, "mailboxes"), []byte("/^([^@]+)@/ ${1}/\n"), 0o644); err != nil {
-		t.Fatal(err)
 	}
 	pf := &peers.Postfix{Dir: dir, Listen: listen, Main: settings}
 	r.log = pf.Log()
@@ -101,9 +98,12 @@ func startReceivingPostfix(t *testing.T, domain string, main map[string]string) 
 // nobody is the user that the Maildirs belong to.
 const nobody = 65534
 
-// messages reads what has arrived for a local part.
-func (r *receivingPostfix) messages(local string) [][]byte {
-	files, _ := filepath.Glob(filepath.Join(r.mail, local, "new", "*"))
+// maildir takes the mail of all mailboxes.
+const maildir = "everybody"
+
+// messages reads what has arrived.
+func (r *receivingPostfix) messages() [][]byte {
+	files, _ := filepath.Glob(filepath.Join(r.mail, maildir, "new", "*"))
 	var all [][]byte
 	for _, f := range files {
 		data, err := os.ReadFile(f)
@@ -116,10 +116,10 @@ func (r *receivingPostfix) messages(local string) [][]byte {
 }
 
 // first waits for a message.
-func (r *receivingPostfix) first(local string) []byte {
+func (r *receivingPostfix) first() []byte {
 	r.t.Helper()
-	waitFor(r.t, "mail for "+local, func() bool { return len(r.messages(local)) > 0 })
-	return r.messages(local)[0]
+	waitFor(r.t, "mail at Postfix", func() bool { return len(r.messages()) > 0 })
+	return r.messages()[0]
 }
 
 // zoneFor leads from a domain to the receiving Postfix.
@@ -146,7 +146,7 @@ func TestDeliversToPostfixOverSTARTTLS(t *testing.T) {
 		".a line that begins with a dot\r\n..two\r\n\r\n.\r\ntrailing blanks  \r\nend\r\n"
 	swaks(t, p, "root@sender.test", "ops@"+domain, message)
 
-	got := r.first("ops")
+	got := r.first()
 	body := bytes.ReplaceAll(got, []byte("\n"), []byte("\r\n"))
 	if !bytes.HasSuffix(body, []byte(message)) {
 		t.Errorf("the message does not end with the octets that were sent:\n%q\nwant\n%q", body, message)
@@ -163,7 +163,7 @@ func swaks(t *testing.T, p *postrider, from, to, message string) {
 	host, port, _ := net.SplitHostPort(p.submit)
 	cmd := exec.Command("/usr/bin/swaks", "--server", host, "--port", port, "--helo", "app.sender.test",
 		"--from", from, "--to", to, "--data", "-", "--silent", "2")
-	cmd.Stdin = strings.NewReader(message)
+	cmd.Stdin = strings.NewReader(strings.TrimSuffix(message, "\r\n")) // swaks ends the last line itself
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("swaks: %v\n%s", err, out)
 	}

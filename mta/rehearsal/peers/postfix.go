@@ -111,19 +111,17 @@ func (p *Postfix) writeMaster() error {
 }
 
 func (p *Postfix) writeMain() error {
-	host, _, ok := strings.Cut(p.Listen, ":")
-	if !ok {
-		return fmt.Errorf("listen %q: want host:port", p.Listen)
-	}
 	settings := map[string]string{
-		"compatibility_level":   "3.6",
-		"queue_directory":       p.path("spool"),
-		"data_directory":        p.path("lib"),
-		"command_directory":     "/usr/sbin",
-		"daemon_directory":      postfixDaemonDir,
-		"mail_owner":            "postfix",
-		"setgid_group":          "postdrop",
-		"inet_interfaces":       host,
+		"compatibility_level": "3.6",
+		"queue_directory":     p.path("spool"),
+		"data_directory":      p.path("lib"),
+		"command_directory":   "/usr/sbin",
+		"daemon_directory":    postfixDaemonDir,
+		"mail_owner":          "postfix",
+		"setgid_group":        "postdrop",
+		// It must be the address of an interface, as other loopback addresses are
+		// not; where to listen says master.cf.
+		"inet_interfaces":       "127.0.0.1",
 		"inet_protocols":        "ipv4",
 		"mynetworks":            "127.0.0.0/8",
 		"mydestination":         "",
