@@ -25,12 +25,12 @@ type ownHost struct {
 	addrs map[netip.Addr]bool
 }
 
-func newOwnHost(names []string, addrs []netip.Addr) (ownHost, error) {
-	own := ownHost{make(map[string]bool), make(map[netip.Addr]bool)}
+func newOwnHost(names []string, addrs []netip.Addr) (*ownHost, error) {
+	own := &ownHost{make(map[string]bool), make(map[netip.Addr]bool)}
 	for _, n := range names {
 		name, err := ASCIIDomain(n)
 		if err != nil {
-			return ownHost{}, err
+			return nil, err
 		}
 		own.names[name] = true
 	}
@@ -40,8 +40,8 @@ func newOwnHost(names []string, addrs []netip.Addr) (ownHost, error) {
 	return own, nil
 }
 
-func (o ownHost) hasName(h Host) bool       { return o.names[h.Name] }
-func (o ownHost) hasAddr(a netip.Addr) bool { return o.addrs[a.Unmap()] }
+func (o *ownHost) hasName(h Host) bool       { return o.names[h.Name] }
+func (o *ownHost) hasAddr(a netip.Addr) bool { return o.addrs[a.Unmap()] }
 
 // resolveHosts looks up the addresses of all hosts at the same time. What it
 // costs is bounded by the number of hosts and by the resolver's queries in

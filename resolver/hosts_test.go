@@ -124,6 +124,33 @@ func TestHostsAndAddressesAreCapped(t *testing.T) {
 	}
 }
 
+func TestSetOwn(t *testing.T) {
+	t.Parallel()
+	r, zone := newPair(t, Options{OwnNames: []string{"old.test"}})
+	zone.Add("d.test. IN MX 10 me.test.", "me.test. IN A 192.0.2.1", "e.test. IN MX 10 old.test.", "old.test. IN A 192.0.2.2", "f.test. IN A 192.0.2.3")
+	route := func(domain string, own bool) {
+		t.Helper()
+		_, err := r.Route(t.Context(), domain)
+		if own {
+			wantError(t, err, Unroutable, "5.4.6", false, "loop")
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	route("d.test", false)
+	route("e.test", true)
+	if err := r.SetOwn([]string{"Me.test"}, []netip.Addr{netip.MustParseAddr("192.0.2.3")}); err != nil {
+		t.Fatal(err)
+	}
+	route("d.test", true)
+	route("e.test", false)
+	route("f.test", true)
+	if err := r.SetOwn([]string{"a b"}, nil); err == nil {
+		t.Error("a bad name is taken")
+	}
+	route("d.test", true)
+}
+
 func TestSite(t *testing.T) {
 	t.Parallel()
 	hosts := func(names ...string) (all []Host) {

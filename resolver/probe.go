@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -21,30 +21,38 @@ type ProbeResult struct {
 	// Validating: every server in use set the AD bit for the signed name, and
 	// did not give the bogus one, where such is set.
 	Validating bool
-	// Trusted: the AD bit is believed from now on.
+	// Trusted: the AD bit is believed from now on. After a probe without an
+	// answer that is what the one before it found.
 	Trusted bool
 	Servers []netip.AddrPort
-	// Reason says in words why AD is not believed, and what to do; nil where it is.
+	// Reason says in words why AD is not believed, or why the probe failed, and
+	// what to do; nil where all is well.
 	Reason error
 }
 
+// probeHolds is how long the result of a probe stands: a server may be set up
+// anew behind the same address.
+const probeHolds = time.Hour
+
 // Probe asks each server in use, past the cache, whether it validates DNSSEC.
 // With AutoTrustAD its result decides whether the AD bit is believed; it is to
-// be called at start, and again when that was in vain for want of an answer.
-// The probe does not wait for a server that is down longer than one try.
+// be called at start, and whenever NeedsProbe says so. It does not wait for a
+// server that is down longer than one try.
 func (r *Resolver) Probe(ctx context.Context, o ProbeOptions) ProbeResult {
 	list := r.servers.current(r.now())
 	var result ProbeResult
-	local := true
+	local, answered := true, true
 	for _, s := range list {
 		result.Servers = append(result.Servers, s.addr)
 		local = local && onThisHost(s.addr.Addr())
 		if result.Reason == nil {
-			result.Reason = r.probeServer(ctx, s, o)
+			answered, result.Reason = r.probeServer(ctx, s, o)
 		}
 	}
 	result.Validating = result.Reason == nil
-	r.servers.setProbed(list, result.Validating && local)
+	if answered {
+		r.servers.setProbed(list, result.Validating && local, r.now())
+	}
 	switch {
 	case r.options.TrustAD:
 		result.Trusted = true
@@ -52,54 +60,57 @@ func (r *Resolver) Probe(ctx context.Context, o ProbeOptions) ProbeResult {
 		result.Reason = errors.Join(result.Reason, errors.New("the configuration says not to believe the AD bit (trust_ad)"))
 	case result.Validating && !local:
 		result.Reason = errors.New("a name server is not on this host, so that anyone on the way could set the AD bit: run a validating resolver (such as unbound) on 127.0.0.1, or trust this one (trust_ad = \"yes\") when the network between is yours")
-	case result.Validating:
-		result.Trusted = true
+	default:
+		result.Trusted = r.servers.validating()
 	}
 	return result
 }
 
 // NeedsProbe reports, with AutoTrustAD, that the servers have changed since the
-// last Probe: their AD bit is not believed until the next.
+// last Probe, gave it no answer, or that it was over an hour ago.
 func (r *Resolver) NeedsProbe() bool {
-	list := r.servers.current(r.now())
-	return r.options.AutoTrustAD && len(list) > 0 && !r.servers.wasProbed()
+	now := r.now()
+	list := r.servers.current(now)
+	return r.options.AutoTrustAD && len(list) > 0 && now.Sub(r.servers.lastProbe()) >= probeHolds
 }
 
-func (r *Resolver) probeServer(ctx context.Context, s *server, o ProbeOptions) error {
+// probeServer says whether a server answered at all, and why it is not to be
+// believed.
+func (r *Resolver) probeServer(ctx context.Context, s *server, o ProbeOptions) (answered bool, reason error) {
 	q := question{qtype: dns.TypeSOA}
 	if o.Signed != "" {
 		name, err := asciiDomain(o.Signed)
 		if err != nil {
-			return fmt.Errorf("the signed name of the probe: %w", err)
+			return true, fmt.Errorf("the signed name of the probe: %w", err)
 		}
 		q.name = name
 	}
 	m, failed := query(ctx, s.addr, q, r.options.Timeout)
 	switch {
 	case failed != nil:
-		return fmt.Errorf("the probe of name server %s: %w", s.addr, failed)
+		return false, fmt.Errorf("the probe of name server %s: %w", s.addr, failed)
 	case m.Rcode != dns.RcodeSuccess:
-		return fmt.Errorf("the probe of name server %s: it answers %s for %s", s.addr, rcodeName(m.Rcode), quoteName(q.name))
+		return false, fmt.Errorf("the probe of name server %s: it answers %s for %s", s.addr, rcodeName(m.Rcode), quoteName(q.name))
 	case !m.AuthenticatedData:
-		return fmt.Errorf("name server %s does not validate DNSSEC: %s, which is signed, comes without the AD bit", s.addr, quoteName(q.name))
+		return true, fmt.Errorf("name server %s does not validate DNSSEC: %s, which is signed, comes without the AD bit", s.addr, quoteName(q.name))
 	}
 	return r.probeBogus(ctx, s, o.Bogus)
 }
 
-func (r *Resolver) probeBogus(ctx context.Context, s *server, bogus string) error {
+func (r *Resolver) probeBogus(ctx context.Context, s *server, bogus string) (answered bool, reason error) {
 	if bogus == "" {
-		return nil
+		return true, nil
 	}
 	name, err := asciiDomain(bogus)
 	if err != nil {
-		return fmt.Errorf("the bogus name of the probe: %w", err)
+		return true, fmt.Errorf("the bogus name of the probe: %w", err)
 	}
 	m, failed := query(ctx, s.addr, question{name, dns.TypeA}, r.options.Timeout)
 	switch {
 	case failed != nil:
-		return fmt.Errorf("the probe of name server %s with %s: %w", s.addr, name, failed)
+		return false, fmt.Errorf("the probe of name server %s with %s: %w", s.addr, name, failed)
 	case m.Rcode != dns.RcodeServerFailure:
-		return fmt.Errorf("name server %s does not validate DNSSEC: it answers %s for %s, whose signatures are broken", s.addr, strings.ToLower(rcodeName(m.Rcode)), name)
+		return true, fmt.Errorf("name server %s does not validate DNSSEC: it answers %s for %s, whose signatures are broken", s.addr, rcodeName(m.Rcode), name)
 	}
-	return nil
+	return true, nil
 }

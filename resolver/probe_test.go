@@ -23,11 +23,12 @@ func TestProbe(t *testing.T) {
 		validating bool
 		trusted    bool
 		reason     string
+		again      bool // a probe is still needed
 	}{
 		{name: "validates", records: []string{root}, secure: []string{"."}, options: Options{AutoTrustAD: true}, validating: true, trusted: true},
 		{name: "does not validate", records: []string{root}, options: Options{AutoTrustAD: true}, reason: "without the AD bit"},
-		{name: "fails", fail: map[string]resolvertest.Fault{".": {Rcode: dns.RcodeServerFailure}}, options: Options{AutoTrustAD: true}, reason: "SERVFAIL"},
-		{name: "does not answer", fail: map[string]resolvertest.Fault{".": {Drop: true}}, options: Options{AutoTrustAD: true, Timeout: 20 * time.Millisecond}, reason: "reachable"},
+		{name: "fails", fail: map[string]resolvertest.Fault{".": {Rcode: dns.RcodeServerFailure}}, options: Options{AutoTrustAD: true}, reason: "SERVFAIL", again: true},
+		{name: "does not answer", fail: map[string]resolvertest.Fault{".": {Drop: true}}, options: Options{AutoTrustAD: true, Timeout: 20 * time.Millisecond}, reason: "reachable", again: true},
 		{name: "validates, not asked for", records: []string{root}, secure: []string{"."}, validating: true, reason: "trust_ad"},
 		{name: "trusted without a word", options: Options{TrustAD: true}, trusted: true, reason: "without the AD bit"},
 		{name: "own signed name", records: []string{signed}, secure: []string{"signed.test"}, options: Options{AutoTrustAD: true}, probe: ProbeOptions{Signed: "signed.test"}, validating: true, trusted: true},
@@ -62,10 +63,48 @@ func TestProbe(t *testing.T) {
 			if a, err := r.TXT(t.Context(), "d.test"); err != nil || a.Secure != tt.trusted {
 				t.Errorf("after the probe: %+v, %v", a, err)
 			}
-			if r.NeedsProbe() {
-				t.Error("a probe is still needed")
+			if r.NeedsProbe() != tt.again {
+				t.Error("after the probe: NeedsProbe", r.NeedsProbe())
 			}
 		})
+	}
+}
+
+func TestProbeIsRepeated(t *testing.T) {
+	t.Parallel()
+	r, zone := newPair(t, Options{AutoTrustAD: true, MinTTL: time.Second, MaxTTL: time.Second})
+	clock := newClock(r)
+	zone.Add(". IN SOA ns. host. 1 1 1 1 1", "d.test. IN TXT a")
+	zone.Secure(".")
+	secure := func() bool {
+		t.Helper()
+		clock.advance(maxFailureTTL)
+		a, err := r.TXT(t.Context(), "d.test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Secure
+	}
+	zone.Fail(".", resolvertest.Fault{Rcode: dns.RcodeServerFailure})
+	if got := r.Probe(t.Context(), ProbeOptions{}); got.Trusted || !r.NeedsProbe() || secure() {
+		t.Errorf("without an answer: %+v", got)
+	}
+	zone.Mend(".")
+	if got := r.Probe(t.Context(), ProbeOptions{}); !got.Trusted || r.NeedsProbe() || !secure() {
+		t.Errorf("with an answer: %+v", got)
+	}
+	clock.advance(probeHolds)
+	zone.Fail(".", resolvertest.Fault{Rcode: dns.RcodeServerFailure})
+	if !r.NeedsProbe() {
+		t.Error("after an hour: no probe is needed")
+	}
+	if got := r.Probe(t.Context(), ProbeOptions{}); !got.Trusted || got.Reason == nil || !r.NeedsProbe() || !secure() {
+		t.Errorf("again without an answer, which is no reason to trust less: %+v", got)
+	}
+	zone.Mend(".")
+	zone.Insecure(".")
+	if got := r.Probe(t.Context(), ProbeOptions{}); got.Trusted || r.NeedsProbe() || secure() {
+		t.Errorf("when it no longer validates: %+v", got)
 	}
 }
 

@@ -35,6 +35,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -72,7 +73,7 @@ type Options struct {
 type Resolver struct {
 	servers  *serverList
 	options  Options // with defaults
-	own      ownHost
+	own      atomic.Pointer[ownHost]
 	cache    *cache
 	flights  flights
 	inFlight chan struct{}
@@ -96,8 +97,8 @@ func New(o Options) (*Resolver, error) {
 			return nil, fmt.Errorf("resolver: %w", err)
 		}
 	}
-	if r.own, err = newOwnHost(o.OwnNames, o.OwnAddrs); err != nil {
-		return nil, fmt.Errorf("resolver: own names: %w", err)
+	if err := r.SetOwn(o.OwnNames, o.OwnAddrs); err != nil {
+		return nil, fmt.Errorf("resolver: %w", err)
 	}
 	if r.cache, err = newCache(o.CacheSize, o.MinTTL, o.MaxTTL); err != nil {
 		return nil, fmt.Errorf("resolver: %w", err)
@@ -128,6 +129,17 @@ func setDefault[T comparable](v *T, d T) {
 	if *v == zero {
 		*v = d
 	}
+}
+
+// SetOwn replaces what the options said of our own names and addresses, for
+// those that are found out later (HELO). Routes made before stay as they are.
+func (r *Resolver) SetOwn(names []string, addrs []netip.Addr) error {
+	own, err := newOwnHost(names, addrs)
+	if err != nil {
+		return fmt.Errorf("own names: %w", err)
+	}
+	r.own.Store(own)
+	return nil
 }
 
 // Servers are those in use, in the order in which they would be asked now.

@@ -119,7 +119,7 @@ func (r *Resolver) fromMX(ctx context.Context, route *Route, mx Answer[MX]) erro
 		return failure(Unroutable, route.Domain, "MX", "", fmt.Errorf("no MX record names a host: %w", route.Skipped[0].Err)).withStatus(statusNoRoute)
 	}
 	route.Site = siteOf(hosts)
-	if hosts = route.cut(hosts, r.own.hasName); len(hosts) == 0 {
+	if hosts = route.cut(hosts, r.own.Load().hasName); len(hosts) == 0 {
 		return loopsBack(route.Domain)
 	}
 	shuffleEquals(hosts)
@@ -145,8 +145,9 @@ func (r *Resolver) finish(ctx context.Context, route *Route, expiresAt time.Time
 			route.ExpiresAt = h.expiresAt
 		}
 	}
+	own := r.own.Load()
 	route.Hosts = route.cut(route.Hosts, func(h Host) bool {
-		return r.own.hasName(h) || slices.ContainsFunc(h.Addrs, r.own.hasAddr)
+		return own.hasName(h) || slices.ContainsFunc(h.Addrs, own.hasAddr)
 	})
 	if len(route.Hosts) == 0 {
 		return loopsBack(route.Domain)
@@ -212,7 +213,7 @@ func (r *Resolver) literalRoute(literal string) (*Route, error) {
 	if err != nil {
 		return nil, failure(Malformed, literal, "", "", err)
 	}
-	if r.own.hasAddr(addr) {
+	if r.own.Load().hasAddr(addr) {
 		return nil, loopsBack(literal)
 	}
 	domain := strings.ToLower(literal)

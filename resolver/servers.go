@@ -89,8 +89,8 @@ type serverList struct {
 	checkedAt time.Time
 	modTime   time.Time
 	size      int64
-	probed    bool // this very list has been probed
-	validates bool // and all of it is on this host and validates
+	probedAt  time.Time // when this very list was last probed, and answered
+	validates bool      // and all of it is on this host and validates
 }
 
 func fixedServers(addrs []string) (*serverList, error) {
@@ -176,7 +176,7 @@ func (l *serverList) reload() {
 	for _, a := range addrs {
 		l.list = append(l.list, &server{addr: a})
 	}
-	l.probed, l.validates = false, false
+	l.probedAt, l.validates = time.Time{}, false
 }
 
 func readResolvConf(path string) []netip.AddrPort {
@@ -195,18 +195,18 @@ func readResolvConf(path string) []netip.AddrPort {
 
 // setProbed notes the result of a probe of these servers, unless they have
 // changed meanwhile.
-func (l *serverList) setProbed(list []*server, validates bool) {
+func (l *serverList) setProbed(list []*server, validates bool, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if slices.Equal(l.list, list) {
-		l.probed, l.validates = true, validates
+		l.probedAt, l.validates = now, validates
 	}
 }
 
-func (l *serverList) wasProbed() bool {
+func (l *serverList) lastProbe() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.probed
+	return l.probedAt
 }
 
 func (l *serverList) validating() bool {
