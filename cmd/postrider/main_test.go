@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the command line as a user would. Each script has a zone of
 // its own at $DNS, which is empty until "publish FILE" adds the lines of a zone
-// file to it.
+// file to it. Nobody listens on $FREE.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	type zoneKey struct{}
@@ -33,6 +33,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			zone := resolvertest.Start(t)
 			e.Setenv("DNS", zone.Addr())
+			e.Setenv("FREE", freeAddress(t))
 			e.Values[zoneKey{}] = zone
 			return nil
 		},
@@ -59,13 +60,18 @@ func TestScripts(t *testing.T) {
 					ts.Fatalf("exit code %d, not %s", code, args[0])
 				}
 			},
-			// "answers SOCKET" waits until a server listens there.
+			// "answers ADDRESS" waits until a server listens there: on a path or
+			// a port.
 			"answers": func(ts *testscript.TestScript, neg bool, args []string) {
+				network, address := "tcp", args[0]
+				if _, _, err := net.SplitHostPort(address); err != nil {
+					network, address = "unix", ts.MkAbs(address)
+				}
 				deadline := time.After(30 * time.Second)
 				again := time.NewTicker(10 * time.Millisecond)
 				defer again.Stop()
 				for {
-					conn, err := net.Dial("unix", ts.MkAbs(args[0]))
+					conn, err := net.Dial(network, address)
 					if err == nil {
 						conn.Close()
 						return
@@ -86,4 +92,15 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// freeAddress is one that a server of a script may take.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
