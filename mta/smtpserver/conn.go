@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"net/netip"
 	"time"
@@ -154,6 +155,24 @@ func (c *Conn) enforceLimits() {
 	}
 }
 
+// noteCommand writes the dialog into the log, where it is wanted. A password is
+// never written: neither what follows AUTH, nor a line that is no command and
+// may be an answer to an AUTH that failed.
+func (c *Conn) noteCommand(ctx context.Context, verb, line []byte) {
+	if !c.server.opts.Logger.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	text := string(verb) + " ..."
+	switch string(verb) {
+	case "EHLO", "HELO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT", "STARTTLS", "VRFY", "HELP":
+		text = string(line)
+	case "AUTH":
+	default:
+		text = "not a command"
+	}
+	c.server.opts.Logger.Debug("command", "ip", c.remote.Addr(), "line", text)
+}
+
 // command carries out one command.
 func (c *Conn) command(ctx context.Context, line []byte) {
 	if hasControl(line) {
@@ -162,6 +181,7 @@ func (c *Conn) command(ctx context.Context, line []byte) {
 	}
 	var verb [verbLength]byte
 	name, args := splitVerb(line, &verb)
+	c.noteCommand(ctx, name, line)
 	switch string(name) {
 	case "MAIL":
 		c.mailCommand(ctx, args)

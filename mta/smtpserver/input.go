@@ -1,8 +1,10 @@
 package smtpserver
 
 import (
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"time"
 
@@ -157,6 +159,9 @@ func (c *Conn) flush(now time.Time) error {
 	}
 	if err := c.deadlines.Write(now, c.server.opts.CommandTimeout, time.Time{}); err != nil {
 		return err
+	}
+	if c.server.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
+		c.server.opts.Logger.Debug("replies", "ip", c.remote.Addr(), "lines", string(c.out))
 	}
 	_, err := c.conn.Write(c.out)
 	c.out = c.out[:0]

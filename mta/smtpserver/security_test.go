@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -128,6 +129,43 @@ func TestAUTH(t *testing.T) {
 				c.expectEnd()
 			}
 		})
+	}
+}
+
+// The log may have the dialog, but neither passwords nor content.
+func TestDialogInTheLog(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	addr, _, stop := startStoppable(t, smtpserver.Options{Backend: &recorder{}, Auth: passwords{}, Logger: logger})
+	c := dial(t, addr)
+	secret := b64("s3cret")
+	c.says("EHLO client.test", "250")
+	c.says("auth  plain "+b64("\x00jürgen\x00guess"), "535")
+	c.says("AUTH\tPLAIN "+secret, "500")
+	c.says("AUTH LOGIN", "334")
+	c.says("***", "501")
+	c.says(secret, "500") // the client had sent it already
+	c.says("AUTH LOGIN", "334")
+	c.says(b64("jürgen"), "334")
+	c.says(secret, "235")
+	c.says("MAIL FROM:<a@b.test>", "250")
+	c.says("RCPT TO:<c@d.test>", "250")
+	c.says("DATA", "354")
+	c.says("content\r\n.", "250")
+	c.says("QUIT", "221")
+	c.expectEnd()
+	stop()
+	got := log.String()
+	for _, want := range []string{`line="EHLO client.test"`, `line="AUTH ..."`, `line="MAIL FROM:<a@b.test>"`, "235 2.7.0", "354 end"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in %s", want, got)
+		}
+	}
+	for _, never := range []string{secret, b64("\x00jürgen\x00guess"), "line=content"} {
+		if strings.Contains(got, never) {
+			t.Errorf("%q in %s", never, got)
+		}
 	}
 }
 
