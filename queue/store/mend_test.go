@@ -3,14 +3,15 @@ package store
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// damageFile overwrites some octets of the newest file with a suffix.
-func damageFile(t *testing.T, fs vfs.FS, dir, suffix string, at float64) {
+// damageFile overwrites some octets of the newest file whose name matches.
+func damageFile(t *testing.T, fs vfs.FS, dir, pattern string, at float64) {
 	t.Helper()
 	names, err := fs.List(dir)
 	if err != nil {
@@ -18,12 +19,14 @@ func damageFile(t *testing.T, fs vfs.FS, dir, suffix string, at float64) {
 	}
 	newest := ""
 	for _, n := range names {
-		if strings.HasSuffix(n, suffix) && n > newest {
+		if ok, err := path.Match(pattern, n); err != nil {
+			t.Fatal(err)
+		} else if ok && n > newest {
 			newest = n
 		}
 	}
 	if newest == "" {
-		t.Fatalf("no %s in %v", suffix, names)
+		t.Fatalf("no %s in %v", pattern, names)
 	}
 	f, err := fs.OpenReadWrite(fs.PathJoin(dir, newest), vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -75,7 +78,7 @@ func TestDamagedLogIsMended(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		damageFile(t, fs, "q/store", ".log", at)
+		damageFile(t, fs, "q/store", "*.log", at)
 		s, err = Open(Options{Dir: "q/store", FS: fs})
 		if err != nil {
 			t.Fatalf("damage at %v: %v", at, err)
@@ -108,7 +111,7 @@ func TestDamagedTableIsMended(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Close()
-		damageFile(t, fs, "q/store", ".sst", at)
+		damageFile(t, fs, "q/store", "*.sst", at)
 		if s, err = Open(opts); err != nil {
 			t.Fatal(err)
 		}
@@ -133,28 +136,85 @@ func TestDamagedTableIsMended(t *testing.T) {
 	}
 }
 
-// TestDamagedManifest: what the mending cannot help is left as it was.
+// TestDamagedManifest: Pebble would take the damaged place for the end of the
+// manifest, and remove the tables named behind it.
 func TestDamagedManifest(t *testing.T) {
 	t.Parallel()
-	fs := vfs.NewMem()
-	s, err := Open(Options{Dir: "q/store", FS: fs})
-	if err != nil {
-		t.Fatal(err)
-	}
-	fillStore(t, s, 10)
-	s.Close()
-	names, _ := fs.List("q/store")
-	for _, n := range names {
-		if strings.HasPrefix(n, "MANIFEST-") {
-			damageFile(t, fs, "q/store", n, 0)
+	for _, at := range []float64{0, 0.1, 0.3, 0.5, 0.7, 0.9} {
+		fs := vfs.NewMem()
+		opts := Options{Dir: "q/store", FS: fs, MemTableSize: 256 << 10}
+		s, err := Open(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fillStore(t, s, 1000)
+		var b Batch
+		for i := range 500 {
+			b.Delete(testKey(2 * i))
+		}
+		if err := s.Commit(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		damageFile(t, fs, "q/store", "MANIFEST-*", at)
+		if s, err = Open(opts); err != nil {
+			t.Fatalf("damage at %v: %v", at, err)
+		}
+		if n, err := count(s, 1000); n != 500 || err != nil {
+			t.Errorf("damage at %v: %d records, want 500 (%v)", at, n, err)
+		}
+		s.Close()
+		if names, _ := fs.List("q"); len(names) != 2 {
+			t.Errorf("damage at %v: %v", at, names)
 		}
 	}
-	for range 2 {
-		if _, err := Open(Options{Dir: "q/store", FS: fs}); err == nil {
-			t.Fatal("a damaged manifest was not noticed")
+}
+
+// TestTornManifest: a crash tore the last record of the manifest. That is
+// nothing to mend.
+func TestTornManifest(t *testing.T) {
+	t.Parallel()
+	for name, tail := range map[string][]byte{
+		"header":      {1, 2, 3},
+		"beginning":   {1, 2, 3, 4, 200, 0, 1, 7, 7},
+		"zeros":       make([]byte, 100),
+		"whole chunk": nil,
+	} {
+		fs := vfs.NewMem()
+		opts := Options{Dir: "q/store", FS: fs}
+		s, err := Open(opts)
+		if err != nil {
+			t.Fatal(err)
 		}
+		fillStore(t, s, 10)
+		s.Close()
+		names, _ := fs.List("q/store")
+		for _, n := range names {
+			if !strings.HasPrefix(n, "MANIFEST-") {
+				continue
+			}
+			f, err := fs.OpenReadWrite("q/store/"+n, vfs.WriteCategoryUnspecified)
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := f.Stat()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt(tail, info.Size()); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+		}
+		if s, err = Open(opts); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if n, err := count(s, 10); n != 10 || err != nil {
+			t.Errorf("%s: %d records (%v)", name, n, err)
+		}
+		s.Close()
 		if names, _ := fs.List("q"); len(names) != 1 {
-			t.Fatalf("left behind: %v", names)
+			t.Errorf("%s: mended for nothing: %v", name, names)
 		}
 	}
 }

@@ -48,13 +48,26 @@ func (s *Store) openMending(in *instance) (*pebble.DB, error) {
 		}
 		s.wantMend.Store(false)
 	}
+	sound, err := s.manifestSound()
+	if err != nil {
+		return nil, err
+	}
+	if !sound {
+		s.opts.Logger.Error("the store's manifest is damaged and is done without")
+		if err := s.salvage(); err != nil {
+			return nil, fmt.Errorf("put it together again: %w", err)
+		}
+	}
 	db, err := s.openWithin(in, s.opts)
 	if err == nil || !pebble.IsCorruptionError(err) || in.failure.Load() != nil {
 		return db, err
 	}
 	s.opts.Logger.Error("the store cannot be opened and is being mended", "error", err)
-	if merr := s.mendLogs(); merr != nil {
-		return nil, fmt.Errorf("%w; mend its logs: %w; the files are as they were: move the directory away to start with an empty store", err, merr)
+	if lerr := s.mendLogs(); lerr != nil {
+		s.opts.Logger.Error("it is not the logs", "error", lerr)
+		if serr := s.salvage(); serr != nil {
+			return nil, fmt.Errorf("%w; put it together again: %w; move the directory away to start with an empty store", err, serr)
+		}
 	}
 	return s.openWithin(in, s.opts)
 }
