@@ -27,7 +27,7 @@ func listTables() []Table {
 				in:        func(c *Config) *[]DKIMKey { return &c.DKIM },
 				inherited: func(*Config) DKIMKey { return DKIMKey{} },
 			},
-			Doc: "A key that signs mail whose From is in this domain, or in a subdomain that has no key of its own. Two entries of one domain sign twice, for instance with an RSA and an Ed25519 key. `postrider dkim keygen` makes keys."},
+			Doc: "A key that signs mail whose From is in this domain, or in a subdomain that has no key of its own. Two entries of one domain sign twice, for instance with an RSA and an Ed25519 key. `postrider dkim keygen` makes keys in `<state_dir>/dkim`, where they need no entry."},
 		{Path: "user", Repeated: true, Keys: userKeys(),
 			elements: elementsOf[User]{
 				in:        func(c *Config) *[]User { return &c.Users },
