@@ -37,8 +37,7 @@ type sendFlags struct {
 	hold, requireTLS       bool
 	notBefore, deliverBy   string
 	notify                 []string
-	wait                   time.Duration
-	waitText               string
+	wait                   string
 	json                   *bool
 }
 
@@ -90,7 +89,7 @@ func (f *sendFlags) add(c *cobra.Command) {
 	s.StringVar(&f.deliverBy, "deliver-by", "", "`when` to give up, in the same form")
 	s.StringSliceVar(&f.notify, "notify", nil, "`when` to report: never, or some of success,failure,delay")
 	s.BoolVar(&f.requireTLS, "require-tls", false, "only to servers that pass it on over verified TLS (REQUIRETLS)")
-	s.StringVar(&f.waitText, "wait", "", "wait for the fate of every recipient, at most this `long`")
+	s.StringVar(&f.wait, "wait", "", "wait for the fate of every recipient, at most this `long`")
 	s.Lookup("wait").NoOptDefVal = "1m"
 	f.json = jsonFlag(c)
 }
@@ -180,12 +179,11 @@ func (f *sendFlags) envelope(now time.Time) (env client.Envelope, err error) {
 	if env.Options.DeliverBy, err = whenOf("--deliver-by", f.deliverBy, now); err != nil {
 		return env, err
 	}
-	if f.waitText != "" {
-		if env.Wait, err = config.ParseDuration(f.waitText); err != nil {
+	if f.wait != "" {
+		if env.Wait, err = config.ParseDuration(f.wait); err != nil {
 			return env, fmt.Errorf("--wait: %w", err)
 		}
 	}
-	f.wait = env.Wait
 	return env, nil
 }
 
@@ -353,7 +351,7 @@ func (f *sendFlags) report(w io.Writer, in *wire.Injected) error {
 	} else {
 		fmt.Fprintf(w, "queued as %s\n", in.ID)
 	}
-	if f.wait == 0 {
+	if f.wait == "" {
 		return nil
 	}
 	if in.Message == nil {

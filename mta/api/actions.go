@@ -143,7 +143,7 @@ func (s *Server) apply(ctx context.Context, sel *selection, op operation, reason
 		failed = err
 		return err == nil
 	}
-	err := s.walk(ctx, sel, queue.ID{}, func(m *queue.Message, hits []int) bool {
+	err := s.walk(ctx, sel, queue.ID{}, page, func(m *queue.Message, hits []int) bool {
 		b.add(m, hits)
 		return b.recipients < batchSize || flush()
 	})
@@ -281,7 +281,7 @@ func (s *Server) runPaced(ctx context.Context, p pacedRetry) {
 			return false
 		}
 	}
-	walked := s.walk(ctx, &p.sel, queue.ID{}, func(m *queue.Message, hits []int) bool {
+	walked := s.walk(ctx, &p.sel, queue.ID{}, page, func(m *queue.Message, hits []int) bool {
 		b.add(m, hits)
 		return b.recipients < step || flush()
 	})
@@ -361,7 +361,7 @@ func (s *Server) count(ctx context.Context, sel *selection) (result wire.ActionR
 		}
 		return result, nil
 	}
-	err = s.walk(ctx, sel, queue.ID{}, func(_ *queue.Message, hits []int) bool {
+	err = s.walk(ctx, sel, queue.ID{}, page, func(_ *queue.Message, hits []int) bool {
 		result.Messages++
 		result.Recipients += len(hits)
 		return true

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -76,7 +77,7 @@ func waitOf(q url.Values) (time.Duration, error) {
 	return min(d, maxWait), nil
 }
 
-// origin says where a request came from, as the envelope keeps it.
+// originOf says where a request came from, as the envelope keeps it.
 func originOf(r *http.Request, via string) queue.Origin {
 	p := peerOf(r)
 	return queue.Origin{Via: via, Client: p.remote, User: p.user}
@@ -93,7 +94,7 @@ func (s *Server) injectRaw(w http.ResponseWriter, r *http.Request, q url.Values)
 		return queue.ID{}, err
 	}
 	defer draft.Abort()
-	// One octet more than is allowed lets intake be the one that refuses.
+	// Intake counts and refuses; this is for a body that ends nowhere.
 	n, err := io.Copy(draft, http.MaxBytesReader(w, r.Body, 2*s.opts.MaxMessageSize))
 	switch {
 	case err != nil:
@@ -101,7 +102,13 @@ func (s *Server) injectRaw(w http.ResponseWriter, r *http.Request, q url.Values)
 	case n == 0:
 		return queue.ID{}, problem(400, "the body is empty: send the whole message, header and content")
 	}
-	return draft.Commit(r.Context())
+	return commit(r, draft)
+}
+
+// commit makes a message durable, also for a client that has gone meanwhile:
+// who is cut off here would not know whether it is queued.
+func commit(r *http.Request, draft Draft) (queue.ID, error) {
+	return draft.Commit(context.WithoutCancel(r.Context()))
 }
 
 // bodyFault tells a client that broke off from a refusal of what it sent.
@@ -287,7 +294,7 @@ func (s *Server) submit(r *http.Request, m *wire.NewMessage) (queue.ID, error) {
 	if _, err := composed(m).WriteTo(draft); err != nil {
 		return queue.ID{}, err
 	}
-	return draft.Commit(r.Context())
+	return commit(r, draft)
 }
 
 // composed is the content of a JSON message.

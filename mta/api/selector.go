@@ -175,18 +175,20 @@ func matchSender(pattern, sender string) bool {
 	return strings.EqualFold(pattern, sender)
 }
 
-// page is how many messages are looked at in one step.
+// page is how many messages are looked at in one step of a walk over all: each
+// step goes over the whole schedule once, and holds so many messages in memory.
 const page = 2000
 
 // walk gives the messages that match and come behind after, oldest first, with
-// the indices of the recipients that match, until visit answers false.
-func (s *Server) walk(ctx context.Context, sel *selection, after queue.ID, visit func(m *queue.Message, hits []int) bool) error {
+// the indices of the recipients that match, until visit answers false. It asks
+// for step messages at a time.
+func (s *Server) walk(ctx context.Context, sel *selection, after queue.ID, step int, visit func(m *queue.Message, hits []int) bool) error {
 	if sel.nothing {
 		return nil
 	}
 	now := s.opts.Now()
 	for {
-		messages, err := s.opts.Queue.List(ctx, now, sel.Selector, after, page)
+		messages, err := s.opts.Queue.List(ctx, now, sel.Selector, after, step)
 		if err != nil {
 			return err
 		}
@@ -202,7 +204,7 @@ func (s *Server) walk(ctx context.Context, sel *selection, after queue.ID, visit
 			}
 			after = m.Envelope.ID
 		}
-		if len(messages) < page {
+		if len(messages) < step {
 			return nil
 		}
 	}

@@ -1,6 +1,7 @@
 package sendmail
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 
 	"postrider/mta/api/client"
 	"postrider/mta/api/wire"
@@ -406,6 +408,29 @@ func FuzzParse(f *testing.F) {
 		a, err := Parse(strings.Fields(line))
 		if err == nil && a.Mode == ModeDeliver && len(a.Recipients) == 0 && !a.FromHeader {
 			t.Error("a message for nobody")
+		}
+	})
+}
+
+// Reading up to a lone dot gives the lines before it, whatever the buffers.
+func FuzzUntilDot(f *testing.F) {
+	for _, s := range []string{"a\n.\nb", ".\r\n", "..\n.", strings.Repeat("x", 40) + ".\n.\n", "x.\n.x\n"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, content string) {
+		var want strings.Builder
+		for line := range strings.Lines(content) {
+			if strings.TrimRight(line, "\r\n") == "." {
+				break
+			}
+			want.WriteString(line)
+		}
+		got, err := io.ReadAll(iotest.OneByteReader(&untilDot{r: bufio.NewReaderSize(strings.NewReader(content), 16)}))
+		if err != nil || string(got) != want.String() {
+			t.Errorf("%q became %q (%v), want %q", content, got, err, want.String())
+		}
+		if _, err := readHeader(bufio.NewReaderSize(strings.NewReader(content), maxHeader)); err != nil {
+			t.Error(err)
 		}
 	})
 }
