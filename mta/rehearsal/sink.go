@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,6 +82,7 @@ func NewSink(o SinkOptions) (*Sink, error) {
 // Run serves until ctx ends, and closes the listeners.
 func (s *Sink) Run(ctx context.Context, listeners ...net.Listener) error {
 	if s.opts.RoundTrip > 0 {
+		listeners = slices.Clone(listeners)
 		far := make([]*distantListener, len(listeners))
 		for i, l := range listeners {
 			far[i] = newDistantListener(l, s.opts.RoundTrip)

@@ -69,10 +69,14 @@ type buffers struct {
 }
 
 func newConn(s *Server, nc net.Conn) *Conn {
+	raw := nc
+	if t, ok := nc.(*tls.Conn); ok {
+		raw = t.NetConn() // closing TLS may have to wait for the peer
+	}
 	return &Conn{
-		server: s, raw: nc, conn: nc,
+		server: s, raw: raw, conn: nc,
 		remote: addrPort(nc.RemoteAddr()), local: addrPort(nc.LocalAddr()),
-		deadlines: smtpwire.NewDeadlines(nc),
+		deadlines: smtpwire.NewDeadlines(raw),
 	}
 }
 

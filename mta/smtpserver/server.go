@@ -207,7 +207,7 @@ func (s *Server) turnAway(c *Conn, r *Reply) {
 	s.opts.Logger.Warn("connection turned away", "ip", c.remote.Addr(), "reason", r.Text)
 	// The reply fits into an empty send buffer, so nobody waits; inside TLS it
 	// could not be read before a handshake.
-	if _, isTLS := c.raw.(*tls.Conn); !isTLS {
+	if c.conn == c.raw {
 		c.raw.SetWriteDeadline(time.Now().Add(time.Second))
 		c.raw.Write(appendRefusal(nil, r))
 	}
