@@ -42,7 +42,12 @@ func (r *ring) Dropped(n int, why bounce.Drop) { r.told <- told{n, why} }
 
 func newRing(t *testing.T, change func(*bounce.Options, *intake.Options)) *ring {
 	t.Helper()
-	q, err := queue.Open(queue.Options{Dir: t.TempDir(), MinFree: 1})
+	return newRingIn(t, t.TempDir(), change)
+}
+
+func newRingIn(t *testing.T, dir string, change func(*bounce.Options, *intake.Options)) *ring {
+	t.Helper()
+	q, err := queue.Open(queue.Options{Dir: dir, MinFree: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +375,6 @@ func TestStorm(t *testing.T) {
 // flaky refuses reports for now, as a full queue does.
 type flaky struct {
 	bounce.Intake
-	queue  *returning
 	refuse func() bool
 }
 
@@ -450,35 +454,29 @@ func TestDamagedMessage(t *testing.T) {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	open := func() *queue.Queue {
-		q, err := queue.Open(queue.Options{Dir: dir, MinFree: 1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return q
-	}
-	q := open()
-	receiver, err := intake.New(intake.Options{Queue: q, Hostname: "mx.home.test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &ring{t: t, q: q, receiver: receiver}
-	r.send(to("bob@b.test"), message)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { q.Run(ctx) })
+	r := newRingIn(t, dir, func(o *bounce.Options, _ *intake.Options) { o.Queue = mute{o.Queue} })
+	id := r.send(to("bob@b.test"), message)
 	r.settle("b.test", failed)
-	cancel()
-	wg.Wait()
-	if err := q.Close(); err != nil {
-		t.Fatal(err)
+	r.stop()
+	r = newRingIn(t, dir, nil)
+	if got := r.next(); got != (told{n: 1}) {
+		t.Fatalf("got %+v", got)
 	}
-	q = open()
-	defer q.Close()
-	if b, _ := q.DueNotices(time.Now()); b == nil || len(b.Notices) != 1 {
-		t.Fatalf("the notices are lost: %+v", b)
+	if _, text := r.report("a.test"); !strings.Contains(text, "Final-Log-ID: "+id.String()) {
+		t.Errorf("got\n%s", text)
+	}
+	r.stop()
+	r = newRingIn(t, dir, nil)
+	r.stop()
+	if len(r.told) != 0 {
+		t.Error("it was reported again")
 	}
 }
+
+// mute is a queue that has nothing to report.
+type mute struct{ bounce.Queue }
+
+func (mute) DueNotices(time.Time) (*queue.NoticeBatch, time.Time) { return nil, time.Time{} }
 
 func TestManySenders(t *testing.T) {
 	t.Parallel()

@@ -110,10 +110,15 @@ type telling struct {
 
 func (t *telling) Commit(ctx context.Context) (queue.ID, error) {
 	id, err := t.Message.Commit(ctx)
-	if err == nil {
-		t.s.taken <- id
+	if err != nil {
+		return id, err
 	}
-	return id, err
+	// The file is still there: a crash now must not make a second message of it.
+	if marked, err := t.s.q.Marked(id.String()); err != nil || !marked || !exists(t.s.dir, ".taken", id.String()+".eml") {
+		t.s.t.Errorf("%s is queued without a mark or without its file: %t, %v", id, marked, err)
+	}
+	t.s.taken <- id
+	return id, nil
 }
 
 // moveIn writes a file elsewhere and moves it into the directory.
@@ -234,19 +239,24 @@ func TestWrittenInPlace(t *testing.T) {
 	s.next()
 }
 
-// TestBeingWritten: a file is left alone until it has rested.
+// TestBeingWritten: a file is left alone until it has rested, however often
+// the directory is read.
 func TestBeingWritten(t *testing.T) {
 	t.Parallel()
-	s := newSpool(t, func(o *pickup.Options) { o.Rest = time.Hour })
-	s.watched()
-	before := s.messages()
+	s := newSpool(t, func(o *pickup.Options) { o.Rest, o.Rescan = time.Hour, time.Millisecond })
+	s.start()
+	s.stop()
 	if err := os.WriteFile(filepath.Join(s.dir, "a.eml"), []byte(message), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.moveIn("b.eml", message) // an event behind the one of a.eml
-	s.next()
+	s.watched()
+	before := s.messages()
+	for range 20 { // the directory is read in between
+		s.moveIn("b.eml", message)
+		s.next()
+	}
 	s.stop()
-	if !exists(s.dir, "a.eml") || s.messages() != before+1 {
+	if !exists(s.dir, "a.eml") || s.messages() != before+20 {
 		t.Errorf("%d messages were made", s.messages()-before)
 	}
 }
