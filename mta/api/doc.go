@@ -1,9 +1,10 @@
 // Package api is Postrider's HTTP interface: hand messages in, look at the
 // queue, steer it, and see how the server is.
 //
-// It listens twice. The control socket in the state directory is for the
-// commands of this host; whoever may open it (group postrider) may do
-// everything. The TCP listener shows health, metrics and the shell of the
+// It listens in three places. The control socket in the state directory is for
+// the commands of this host; whoever may open it (group postrider) may do
+// everything. The submission socket beside it is open to every user of the host
+// and takes messages, nothing else. The TCP listener shows health, metrics and the shell of the
 // status page to everybody who reaches it; queue data and every change need
 // the bearer token, because a browser on this host, led by a foreign page,
 // reaches it too. For the same reason a request must name a host that is ours
