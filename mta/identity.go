@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -110,7 +111,28 @@ func (id *identity) run(ctx context.Context) error {
 	}
 }
 
+// own makes the names and addresses that were found ours: a route that leads
+// back to them is cut (RFC 5321, section 5.1).
+func (id *identity) own(found resolver.HELOResult) {
+	var names []string
+	addrs := slices.Clone(id.options.Public)
+	for _, n := range found.Names {
+		if n.Origin != resolver.HELOLiteral {
+			names = append(names, n.Name)
+		}
+		for _, a := range []netip.Addr{n.Source, n.Public} {
+			if a.IsValid() {
+				addrs = append(addrs, a)
+			}
+		}
+	}
+	if err := id.resolver.SetOwn(names, addrs); err != nil {
+		id.log.Warn("our own name cannot be used to cut routes that lead back to us", "error", err)
+	}
+}
+
 func (id *identity) tell(found resolver.HELOResult) {
+	id.own(found)
 	for _, n := range found.Names {
 		id.log.Info("we greet as", "name", n.Name, "source", n.Source, "origin", string(n.Origin), "confirmed", n.Confirmed)
 		for _, w := range n.Warnings {

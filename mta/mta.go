@@ -217,9 +217,11 @@ func (m *MTA) openWaysOut(context.Context) error {
 	if m.cfg.Mode == config.ModeSilent {
 		deliverer = silent{}
 	}
+	sites := dispatch.DefaultSites()
 	m.dispatch = dispatch.New(dispatch.Options{
 		Source:               dispatch.FromQueue(m.queue),
-		Planner:              m.planner,
+		Planner:              sitedPlanner{m.planner, sites, m.queue},
+		Sites:                sites,
 		Deliverer:            deliverer,
 		Limits:               limits(m.cfg),
 		Connections:          m.cfg.Delivery.MaxConnections,
@@ -272,7 +274,7 @@ func (m *MTA) openAPI(context.Context) error {
 		Version:        m.opts.Version,
 		Mode:           string(m.cfg.Mode),
 		MaxMessageSize: m.cfg.Submission.MaxMessageSize,
-		Queue:          m.queue,
+		Queue:          steeredQueue{m.queue, m.dispatch},
 		Begin: func(now time.Time, meta intake.Meta) (api.Draft, error) {
 			draft, err := m.intake.Begin(now, meta)
 			if err != nil {
@@ -282,6 +284,7 @@ func (m *MTA) openAPI(context.Context) error {
 		},
 		Metrics:      http.Handler(promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})),
 		Lanes:        lanes{m.dispatch},
+		Suspensions:  suspensions{m.queue},
 		Destinations: &destinations{mta: m},
 	})
 	return err
