@@ -65,7 +65,7 @@ func (r *Receiver) settleSender(env *queue.Envelope) *Error {
 	if err != nil {
 		return &Error{Code: 553, Status: "5.1.7", Text: "sender " + reason(err)}
 	}
-	env.Sender = r.local.qualify(a)
+	env.Sender = r.local.qualify(env.Sender, a)
 	env.SMTPUTF8 = env.SMTPUTF8 || !isASCII(env.Sender)
 	return nil
 }
@@ -73,12 +73,14 @@ func (r *Receiver) settleSender(env *queue.Envelope) *Error {
 // qualify is the wire form of an address, with our name where it has no
 // domain. A domain beyond ASCII becomes A-labels where that makes the whole
 // address ASCII, so that it can go to hosts without SMTPUTF8.
-func (l *localMail) qualify(a mailaddr.Address) string {
+func (l *localMail) qualify(written string, a mailaddr.Address) string {
 	switch {
 	case a.Domain == "":
 		a.Domain = l.hostname
 	case isASCII(a.Local) && !isASCII(a.Domain):
 		a.Domain = a.ASCIIDomain()
+	case len(written) == len(a.Local)+1+len(a.Domain): // nothing was taken away
+		return written
 	}
 	return a.String()
 }
@@ -108,7 +110,7 @@ func (r *Receiver) settleRecipient(rcpt *queue.Recipient) *Error {
 		return &Error{Code: 553, Status: "5.1.3", Text: "recipient " + reason(err)}
 	}
 	rcpt.Domain = a.ASCIIDomain()
-	address := r.local.qualify(a)
+	address := r.local.qualify(rcpt.Address, a)
 	if r.local.ours(rcpt.Domain) {
 		if r.local.to == "" {
 			return &Error{Code: 550, Status: "5.1.1", Text: "no mailbox " + address +

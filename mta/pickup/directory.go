@@ -62,7 +62,7 @@ func (d *directory) badDir() string   { return filepath.Join(d.path, "bad") }
 // The most files that are claimed with one sync, that wait for another try
 // before no more are claimed, and that are known by name but not claimed.
 const (
-	maxClaim = 128
+	maxClaim = 256
 	maxLater = 1000
 	maxNames = 10000
 )

@@ -140,12 +140,14 @@ func (w *Watcher) Run(ctx context.Context) error {
 		return err
 	}
 	defer w.Close()
-	jobs := make(chan *file)
+	jobs := make(chan *file, maxClaim) // so that the next files are claimed while these are worked on
 	var workers, dirs sync.WaitGroup
 	for range w.opts.Workers {
 		workers.Go(func() {
 			for f := range jobs {
-				f.dir.finish(f, w.work(ctx, f))
+				if ctx.Err() == nil { // else it stays in .taken, for the next start
+					f.dir.finish(f, w.work(ctx, f))
+				}
 			}
 		})
 	}
