@@ -54,7 +54,13 @@ run: build ## the daemon with ./postrider.toml or defaults
 
 install: build ## binary, sendmail link and systemd files under PREFIX (DESTDIR for packages)
 	install -Dm755 $(BIN) $(DESTDIR)$(PREFIX)/bin/postrider
-	install -Dm644 deploy/postrider.service $(DESTDIR)$(PREFIX)/lib/systemd/system/postrider.service
+	install -d $(DESTDIR)$(PREFIX)/sbin
+	ln -sf ../bin/postrider $(DESTDIR)$(PREFIX)/sbin/sendmail
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|/usr/local/bin/postrider|$(PREFIX)/bin/postrider|' deploy/postrider.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/postrider.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/postrider.service
+	install -Dm644 deploy/postrider.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/postrider.conf
+	install -Dm644 deploy/postrider.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postrider.conf
 
 clean: ## remove what build made
 	rm -rf bin

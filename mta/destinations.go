@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"postrider/config"
@@ -13,7 +12,6 @@ import (
 	"postrider/mta/dispatch"
 	"postrider/mta/metrics"
 	"postrider/mta/tlspolicy"
-	"postrider/queue"
 	"postrider/resolver"
 )
 
@@ -95,36 +93,4 @@ type attemptCounter struct{ *metrics.Metrics }
 // Attempt implements dispatch.Observer.
 func (c attemptCounter) Attempt(a *dispatch.Attempt) {
 	c.Metrics.Attempt(a.Outcomes, a.Timing, a.At.Sub(a.Envelope.ArrivedAt))
-}
-
-// steeredQueue is the queue as the API steers it. A retry also ends what a
-// destination waits for that we imposed ourselves: somebody wants it tried now.
-type steeredQueue struct {
-	*queue.Queue
-	dispatch *dispatch.Dispatcher
-}
-
-// Retry makes what matches due, and wakes its destinations.
-func (s steeredQueue) Retry(ctx context.Context, now time.Time, sel queue.Selector, reason string) (int, error) {
-	n, err := s.Queue.Retry(ctx, now, sel, reason)
-	if n == 0 {
-		return n, err
-	}
-	for _, lane := range s.dispatch.Lanes(now) {
-		if selects(sel, lane.Domain) {
-			s.dispatch.Wake(lane.Domain)
-		}
-	}
-	return n, err
-}
-
-// selects reports whether a selector may choose recipients at a domain.
-func selects(sel queue.Selector, domain string) bool {
-	if sel.Domain != "" && sel.Domain != domain {
-		parent, isWildcard := strings.CutPrefix(sel.Domain, "*")
-		if !isWildcard || !strings.HasSuffix(domain, parent) {
-			return false
-		}
-	}
-	return len(sel.Domains) == 0 || slices.Contains(sel.Domains, domain)
 }

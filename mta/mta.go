@@ -140,7 +140,7 @@ func (m *MTA) openWaysIn(ctx context.Context) error {
 	hostname := m.identity.hostname()
 	var err error
 	m.metrics, err = metrics.New(metrics.Options{
-		Registerer: m.registry, Version: m.opts.Version,
+		Registerer: m.registry, Version: m.opts.Version, Classes: bounceClasses(),
 		Depth: m.queue.Depth, StoreError: m.queue.Err,
 		Connections: func() int { open, _ := m.agent.Connections(); return open },
 	})
@@ -274,7 +274,7 @@ func (m *MTA) openAPI(context.Context) error {
 		Version:        m.opts.Version,
 		Mode:           string(m.cfg.Mode),
 		MaxMessageSize: m.cfg.Submission.MaxMessageSize,
-		Queue:          steeredQueue{m.queue, m.dispatch},
+		Queue:          m.queue,
 		Begin: func(now time.Time, meta intake.Meta) (api.Draft, error) {
 			draft, err := m.intake.Begin(now, meta)
 			if err != nil {
@@ -282,10 +282,12 @@ func (m *MTA) openAPI(context.Context) error {
 			}
 			return draft, nil
 		},
-		Metrics:      http.Handler(promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})),
-		Lanes:        lanes{m.dispatch},
-		Suspensions:  suspensions{m.queue},
-		Destinations: &destinations{mta: m},
+		Metrics:         http.Handler(promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})),
+		Lanes:           lanes{m.dispatch},
+		Suspensions:     suspensions{m.queue},
+		Wake:            m.dispatch.Wake,
+		LocalSubmission: trustsLoopback(m.cfg),
+		Destinations:    &destinations{mta: m},
 	})
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 
 	"postrider/config"
 	"postrider/dkim"
@@ -175,6 +176,9 @@ func destination(cfg *config.Config) func(domain string) delivery.Destination {
 		return delivery.Destination{
 			TLS: tlsLevels[d.TLS], Hosts: d.Hosts, Port: d.Port,
 			MaxMessages: d.MaxMessagesPerConnection,
+			Session: delivery.SessionSettings{
+				MinTLS: d.TLSMinVersion, NoChunking: !d.Chunking, NoPipelining: !d.Pipelining,
+			},
 		}
 	}
 }
@@ -188,6 +192,7 @@ func limits(cfg *config.Config) func(domain string) dispatch.Limits {
 			SiteConnections:          d.MaxConnectionsPerSite,
 			SiteConnectionsPerMinute: d.MaxConnectionsPerMinutePerSite,
 			SiteMessagesPerMinute:    d.MaxMessagesPerMinutePerSite,
+			MaxRecipients:            d.MaxRecipientsPerTransaction,
 		}
 	}
 }
@@ -198,4 +203,32 @@ func dkimSources(cfg *config.Config) []dkim.Source {
 		sources[i] = dkim.Source(k)
 	}
 	return sources
+}
+
+// trustsLoopback reports whether programs of this host may submit without a
+// password: then every user of it may, over the submission socket.
+func trustsLoopback(cfg *config.Config) bool {
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	for _, l := range cfg.Submission.Listeners() {
+		if l.Auth == config.AuthRequired {
+			continue
+		}
+		for _, n := range l.TrustedNetworks {
+			if n.Contains(loopback) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// bounceClasses are the classes that the rules can give an outcome.
+func bounceClasses() []string {
+	var all []string
+	for _, r := range delivery.DefaultRules() {
+		if r.Class != "" && !slices.Contains(all, r.Class) {
+			all = append(all, r.Class)
+		}
+	}
+	return all
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"postrider/mta/rehearsal"
 	"postrider/mta/rehearsal/peers"
@@ -62,7 +63,16 @@ func (p *postriderServer) start(ctx context.Context, s scenario, dir string, wra
 	return proc, proc.Greets(ctx, submissionAddr)
 }
 
-func (p *postriderServer) stop(proc *peers.Process, _ string) error { return proc.Terminate() }
+// stop asks the server itself to end: strace, told to, would leave it running.
+func (p *postriderServer) stop(proc *peers.Process, _ string) error {
+	if traced := tree(proc.PID())[1:]; len(traced) > 0 {
+		if err := syscall.Kill(traced[0], syscall.SIGTERM); err != nil {
+			return err
+		}
+		return proc.Wait()
+	}
+	return proc.Terminate()
+}
 
 // postfixServer is Postfix with the defaults of its package, but for where
 // things are.

@@ -48,9 +48,6 @@ func serve(ctx context.Context, cfg *config.Config, logTo io.Writer) error {
 	syscall.Umask(0o077)
 	log, flush := newLogger(cfg.Log, logTo)
 	defer flush()
-	for _, w := range cfg.Warnings {
-		log.Warn(w)
-	}
 	// The first signal asks to stop; the second has its default effect.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()

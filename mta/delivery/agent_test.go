@@ -163,6 +163,8 @@ func TestAllHostsFailed(t *testing.T) {
 			want{queue.Deferred, queue.ScopeSite, queue.StageConnect, 0, "4.4.1", "connection refused (as did 1 more"}, SiteFailed},
 		"554 in place of a greeting is not for ever": {ptr(greet("554 5.7.1 you are listed")), nil,
 			want{queue.Deferred, queue.ScopeSite, queue.StageGreeting, 554, "4.7.1", "you are listed"}, SiteFailed},
+		"nor where all hosts say so": {ptr(greet("554 5.7.1 you are listed")), ptr(greet("550 you too")),
+			want{queue.Deferred, queue.ScopeSite, queue.StageGreeting, 550, "4.7.1", "you too"}, SiteFailed},
 		"521 from all is (RFC 7504)": {ptr(greet("521 never")), ptr(greet("521 never ever")),
 			want{queue.Failed, queue.ScopeSite, queue.StageGreeting, 521, "5.3.2", "never"}, SiteUnknown},
 		"521 from one is not": {ptr(greet("521 never")), nil,
@@ -423,10 +425,13 @@ func TestEqualHostsAreTakenAtRandom(t *testing.T) {
 	s := newScene(t)
 	one, two := s.host("mx1.a.test", smtptest.Script{}), s.host("mx2.a.test", smtptest.Script{})
 	s.zone.Add("a.test. 300 IN MX 10 mx1.a.test.", "a.test. 300 IN MX 10 mx2.a.test.")
-	s.dest.MaxMessages = 1 // no connection is kept
+	s.dest.MaxMessages = 1   // no connection is kept
+	plan := s.plan("a.test") // one and the same, as for all messages of a lane
 	const n = 60
 	for range n {
-		checkDelivered(t, s.one("r@a.test"))
+		m := mail("r@a.test")
+		s.agent.Deliver(t.Context(), plan, &m.attempt, &workList{t: t})
+		checkDelivered(t, m.outcome(t))
 	}
 	// Either host gets fewer than 10 of 60 about once in 10^8 runs.
 	if a, b := one.Sessions(), two.Sessions(); a+b != n || a < 10 || b < 10 {
@@ -595,5 +600,77 @@ func TestRoomForNewConnectionsIsMadeByClosingIdleOnes(t *testing.T) {
 	}
 	if open, idle := s.agent.Connections(); open != 2 || idle != 2 {
 		t.Errorf("%d open, %d idle", open, idle)
+	}
+}
+
+func TestNotEveryHostIsTriedWithATransactionThatBreaksSessions(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	var hosts []string
+	var servers []*smtptest.Server
+	for i := range 6 {
+		h := fmt.Sprintf("mx%d.a.test", i)
+		hosts = append(hosts, h)
+		servers = append(servers, s.host(h, smtptest.Script{On: map[string][]smtptest.Step{"MAIL": smtptest.Do(smtptest.Step{Then: smtptest.Close})}}))
+	}
+	s.mx("a.test", hosts...)
+	m := mail("r@a.test")
+	s.deliver(m)
+	check(t, m.outcome(t), want{queue.Deferred, queue.ScopeSite, queue.StageMAIL, 0, "4.4.2", "mx2.a.test"})
+	n := 0
+	for _, server := range servers {
+		n += server.Sessions()
+	}
+	if n != maxSessions || m.report.Site != SiteFailed {
+		t.Errorf("%d hosts were tried, news %v", n, m.report.Site)
+	}
+}
+
+func TestRefusedAndDisconnected(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.host("mx1.a.test", smtptest.Script{Extensions: []string{"PIPELINING"}, On: map[string][]smtptest.Step{"RCPT": smtptest.Do(smtptest.Step{Reply: "550 5.1.1 no such user", Then: smtptest.Close})}})
+	second := s.host("mx2.a.test", smtptest.Script{})
+	s.mx("a.test", "mx1.a.test", "mx2.a.test")
+	check(t, s.one("r@a.test"), want{queue.Failed, queue.ScopeRecipient, queue.StageRCPT, 550, "5.1.1", "no such user"})
+	if second.Sessions() != 0 {
+		t.Error("the second host was asked, though the first had decided")
+	}
+}
+
+func TestServiceEndsBeforeTheSecondMessage(t *testing.T) {
+	t.Parallel()
+	for name, step := range map[string]smtptest.Step{
+		"421":    {Reply: "421 4.7.0 enough", Then: smtptest.Close},
+		"closed": {Then: smtptest.Close},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			mx := s.host("mx1.a.test", smtptest.Script{On: map[string][]smtptest.Step{"MAIL": smtptest.Do(smtptest.Step{}, step, smtptest.Step{})}})
+			s.mx("a.test", "mx1.a.test")
+			first, second := mail("r@a.test"), mail("r@a.test")
+			s.deliver(first, second)
+			checkDelivered(t, first.outcome(t))
+			checkDelivered(t, second.outcome(t))
+			if second.report.Slow || mx.Sessions() != 2 {
+				t.Errorf("slow %v, %d sessions", second.report.Slow, mx.Sessions())
+			}
+		})
+	}
+}
+
+func TestConnectionsUnderAFormerHELONameAreNotUsed(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	name := "one.test"
+	s.options.HELO = func(netip.Addr) string { return name }
+	mx := s.host("mx1.a.test", smtptest.Script{})
+	s.mx("a.test", "mx1.a.test")
+	checkDelivered(t, s.one("r@a.test"))
+	name = "two.test"
+	checkDelivered(t, s.one("r@a.test"))
+	if got := mx.Transactions(); len(got) != 2 || got[1].HELO != "two.test" {
+		t.Errorf("received %+v", got)
 	}
 }

@@ -96,7 +96,7 @@ func (c *carrier) carry() {
 	switch now := time.Now(); {
 	case err != nil:
 		s.drop()
-	case c.ctx.Err() == nil && s.mayCarryMore(c.plan.MaxMessages, c.agent.o.Life, now) && c.agent.pool.put(s, now):
+	case c.ctx.Err() == nil && !s.isUnwanted && s.mayCarryMore(c.plan.MaxMessages, c.agent.o.Life, now) && c.agent.pool.put(s, now):
 	default:
 		s.quit()
 	}
@@ -110,7 +110,7 @@ func (c *carrier) carry() {
 func (c *carrier) nextTransaction() (*smtpclient.Transaction, bool) {
 	s := c.session
 	for {
-		if !s.mayCarryMore(c.plan.MaxMessages, c.agent.o.Life, time.Now()) {
+		if s.isUnwanted || !s.mayCarryMore(c.plan.MaxMessages, c.agent.o.Life, time.Now()) {
 			return nil, false
 		}
 		w, ok := c.nextWaiting()
@@ -194,11 +194,9 @@ func (c *carrier) transactionDone(tx *smtpclient.Transaction, res *smtpclient.Re
 	w := f.waiting
 	switch end := judgeEnd(f, res, s.label); {
 	case end.next == again:
-		c.again(w, nil)
-	case end.next == elsewhere && (f.number > 0 || f.isFirst):
-		// The connection had worked before, so the host is not to blame yet.
-		c.again(w, end.fault)
+		c.again(w)
 	case end.next == elsewhere:
+		// The walk goes on, or begins where this attempt was not the first.
 		end.fault.remote = s.remote
 		c.walk.note(end.fault)
 		c.walk.sessions++
@@ -210,32 +208,35 @@ func (c *carrier) transactionDone(tx *smtpclient.Transaction, res *smtpclient.Re
 		r.Timing.Transfer = res.EndedAt.Sub(res.StartedAt)
 		r.MaxRecipients = s.ext.RcptMax
 		classify(f, res, s, c.agent.o.Rules, r)
-		c.work.Done(w.attempt, r)
+		if res.Final.Code/100 == 2 {
+			s.hasDelivered = true
+		}
+		if !c.toOtherFamily(w, r) {
+			c.work.Done(w.attempt, r)
+		}
 	}
 	c.free(f)
 }
 
-// again has an attempt carried over another connection, begun anew. With a
-// fault the host stopped answering, else the attempt was not come to.
-func (c *carrier) again(w waiting, f *fault) {
+// again has an attempt that was not come to carried over another connection.
+func (c *carrier) again(w waiting) {
 	w.rounds++
 	if w.rounds <= maxRounds && c.ctx.Err() == nil {
 		if c.walk.attempt == w.attempt {
-			c.walk.attempt = nil
+			c.walk.attempt = nil // begin anew
 		}
 		c.pending = append(c.pending, w)
 		return
 	}
+	c.giveBack(w.attempt)
+}
+
+// giveBack reports an attempt as untried.
+func (c *carrier) giveBack(a *Attempt) {
 	r := c.begun(time.Now())
 	r.EndedAt = r.StartedAt
-	r.Outcomes = make([]queue.Outcome, len(w.attempt.Recipients))
-	if f != nil {
-		f.remote = c.session.remote
-		o := f.outcome(0, false)
-		o.Scope = queue.ScopeHost
-		fill(r.Outcomes, o)
-	}
-	c.work.Done(w.attempt, r)
+	r.Outcomes = make([]queue.Outcome, len(a.Recipients))
+	c.work.Done(a, r)
 }
 
 // begun readies the report. The time to connect is told with the first
@@ -299,10 +300,7 @@ func (w *walk) isMessages(f *fault) bool {
 // returnPending gives back what was not come to.
 func (c *carrier) returnPending() {
 	for _, w := range c.pending {
-		r := c.begun(time.Now())
-		r.EndedAt = r.StartedAt
-		r.Outcomes = make([]queue.Outcome, len(w.attempt.Recipients))
-		c.work.Done(w.attempt, r)
+		c.giveBack(w.attempt)
 	}
 	c.pending = c.pending[:0]
 }

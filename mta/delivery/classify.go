@@ -29,7 +29,7 @@ type next uint8
 const (
 	decided   next = iota // classify turns it into outcomes
 	again                 // it was not come to: the same, over another connection
-	elsewhere             // the host failed before anything was decided
+	elsewhere             // the host failed, or ended its service, before anything was decided
 )
 
 type end struct {
@@ -49,12 +49,7 @@ func judgeEnd(f *flight, res *smtpclient.Result, label string) end {
 	case res.Final.Code != 0, res.Data.Code >= 400, e != nil && isRefused(res):
 		return end{}
 	case saysGoodbye(res):
-		// RFC 5321, section 3.8: the host ends its service. To a transaction
-		// that is not the first on its connection it never came.
-		if f.number > 0 {
-			return end{next: again}
-		}
-		return end{elsewhere, goodbyeFault(res)}
+		return end{elsewhere, goodbyeFault(res)} // RFC 5321, section 3.8: the host ends its service
 	case e == nil:
 		return end{}
 	case res.Mail.Code == 0 && (f.isFirst || f.number > 0) && e.Kind == smtpclient.KindClosed:

@@ -283,7 +283,10 @@ func (t *try) do() (*session, *fault) {
 	}
 	t.local = localAddr(conn)
 	t.remote.HELO = a.o.HELO(t.local)
-	t.smtp = smtpclient.New(conn, smtpclient.Options{LocalName: t.remote.HELO, Timeouts: a.o.Timeouts, InFlight: a.o.InFlight})
+	t.smtp = smtpclient.New(conn, smtpclient.Options{
+		LocalName: t.remote.HELO, Timeouts: a.o.Timeouts, InFlight: a.o.InFlight,
+		NoChunking: t.plan.Session.NoChunking, NoPipelining: t.plan.Session.NoPipelining,
+	})
 	s := &session{smtp: t.smtp, label: label, remote: t.remote, local: t.local, pool: a.pool}
 	s.key = t.key(t.host, t.demand(), t.addr)
 	s.key.source = source

@@ -35,6 +35,23 @@ type Destination struct {
 	Port  int             // where a host names none; 0: 25
 	// MaxMessages is the most for one connection; 0: no limit.
 	MaxMessages int
+	Session     SessionSettings
+}
+
+// SessionSettings are what an operator set for the sessions with a domain's
+// hosts. Sessions with other settings are not shared.
+type SessionSettings struct {
+	MinTLS uint16 // the lowest TLS version; 0: that of the Agent
+	// For hosts that announce an extension and break it.
+	NoChunking, NoPipelining bool
+}
+
+// key is empty for the zero value.
+func (s SessionSettings) key() string {
+	if s == (SessionSettings{}) {
+		return ""
+	}
+	return fmt.Sprintf(" tls>=%x chunking=%t pipelining=%t", s.MinTLS, !s.NoChunking, !s.NoPipelining)
 }
 
 // Planner makes plans. Resolver and Destination are required. It is safe for
@@ -58,7 +75,8 @@ type Plan struct {
 	ExpiresAt   time.Time
 	MaxMessages int
 	// Fixed: the operator wrote the hosts, and may write any address.
-	Fixed bool
+	Fixed   bool
+	Session SessionSettings
 }
 
 // PlannedHost is one host of a plan.
@@ -113,7 +131,7 @@ func (p *Planner) Plan(ctx context.Context, domain string) (*Plan, error) {
 	}
 	plan := &Plan{
 		Domain: domain, Site: route.Site, ExpiresAt: route.ExpiresAt,
-		MaxMessages: dest.MaxMessages, Fixed: route.Fixed,
+		MaxMessages: dest.MaxMessages, Fixed: route.Fixed, Session: dest.Session,
 		Hosts: make([]PlannedHost, len(route.Hosts)),
 	}
 	if !until.IsZero() && until.Before(plan.ExpiresAt) {
@@ -122,16 +140,16 @@ func (p *Planner) Plan(ctx context.Context, domain string) (*Plan, error) {
 	for i := range route.Hosts {
 		f := facts[i]
 		f.Configured, f.HostTrusted = dest.TLS, route.Secure || route.Fixed
-		plan.Hosts[i] = planHost(route.Hosts[i], f, dest.Port)
+		plan.Hosts[i] = planHost(route.Hosts[i], f, &dest)
 	}
 	plan.Key = plan.key()
 	return plan, nil
 }
 
-func planHost(host resolver.Host, facts tlspolicy.Facts, port int) PlannedHost {
+func planHost(host resolver.Host, facts tlspolicy.Facts, dest *Destination) PlannedHost {
 	h := PlannedHost{Host: host, port: 25}
-	if port > 0 {
-		h.port = uint16(port)
+	if dest.Port > 0 {
+		h.port = uint16(dest.Port)
 	}
 	if host.Port > 0 {
 		h.port = uint16(host.Port)
@@ -139,7 +157,7 @@ func planHost(host resolver.Host, facts tlspolicy.Facts, port int) PlannedHost {
 	for m := range h.demands {
 		facts.Message = tlspolicy.Message(m)
 		r := tlspolicy.Join(facts)
-		h.demands[m] = demand{r, r.Key()}
+		h.demands[m] = demand{r, r.Key() + dest.Session.key()}
 	}
 	return h
 }

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -136,7 +137,7 @@ func (t *try) tlsConfig() *tls.Config {
 	d, a := t.demand(), t.agent
 	c := &tls.Config{
 		ServerName:         t.host.Name, // empty for a literal: no SNI (RFC 6066, section 3)
-		MinVersion:         a.o.MinTLS,
+		MinVersion:         cmp.Or(t.plan.Session.MinTLS, a.o.MinTLS),
 		RootCAs:            a.o.Roots,
 		ClientSessionCache: a.resumed[0],
 	}

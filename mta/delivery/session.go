@@ -20,7 +20,10 @@ type session struct {
 	count    int           // transactions
 	took     time.Duration // to connect; told once
 	isReused bool          // came from the pool
-	pool     *pool
+	// hasDelivered: the host took a message over this connection. isUnwanted:
+	// it takes none from our address of this family.
+	hasDelivered, isUnwanted bool
+	pool                     *pool
 
 	// The pool's own.
 	idleSince           time.Time

@@ -44,6 +44,7 @@ type Options struct {
 type Limits struct {
 	Connections, ConnectionsPerMinute, MessagesPerMinute             int
 	SiteConnections, SiteConnectionsPerMinute, SiteMessagesPerMinute int
+	MaxRecipients                                                    int // in one transaction
 }
 
 func (o *Options) setDefaults() {
@@ -83,6 +84,7 @@ type Dispatcher struct {
 	waiting   ring[*site] // for what the total allows
 	roomAlarm alarm       // when the total may allow more
 	idle      ring[*lane] // empty lanes, the one that is idle for longest first
+	idleAlarm alarm       // when to forget some of them
 	alarms    alarms
 	wakeAt    time.Time // when the loop wakes by itself; zero: never
 	lookups   lookups
@@ -105,6 +107,7 @@ func New(o Options) *Dispatcher {
 		}),
 	}
 	d.roomAlarm.ring = d.startWaiting
+	d.idleAlarm.ring = d.forgetIdle
 	return d
 }
 
@@ -157,7 +160,7 @@ func (d *Dispatcher) tick(domains []string, now, next time.Time) time.Duration {
 	for a := d.alarms.due(now); a != nil; a = d.alarms.due(now) {
 		a.ring(now)
 	}
-	d.wakeAt = earliest(next, d.alarms.next(), d.forgetIdle(now))
+	d.wakeAt = earliest(next, d.alarms.next())
 	if d.wakeAt.IsZero() {
 		return never
 	}
@@ -183,10 +186,11 @@ func (d *Dispatcher) named(domain string, now time.Time) {
 }
 
 func (d *Dispatcher) newLane(domain string) *lane {
-	l := &lane{domain: domain, maxRecipients: d.o.MaxRecipients}
+	o := d.limits(domain)
+	l := &lane{domain: domain, maxRecipients: o.MaxRecipients}
 	l.turn.value, l.idleTurn.value = l, l
 	l.alarm.ring = func(now time.Time) { d.wakeLane(l, now) }
-	if o := d.limits(domain); o.Connections > 0 || o.ConnectionsPerMinute > 0 || o.MessagesPerMinute > 0 {
+	if o.Connections > 0 || o.ConnectionsPerMinute > 0 || o.MessagesPerMinute > 0 {
 		l.limit = throttle.New(throttle.Options{Name: domain, Connections: o.Connections,
 			ConnectionsPerMinute: o.ConnectionsPerMinute, MessagesPerMinute: o.MessagesPerMinute})
 	}
@@ -219,6 +223,7 @@ func (d *Dispatcher) limits(domain string) Limits {
 		l = d.o.Limits(domain)
 	}
 	setDefault(&l.SiteConnections, d.o.SiteConnections)
+	setDefault(&l.MaxRecipients, d.o.MaxRecipients)
 	return l
 }
 
@@ -230,16 +235,22 @@ const (
 )
 
 // forgetIdle drops lanes that had nothing to do for long, and what was there
-// for them alone. It answers when to be called again.
-func (d *Dispatcher) forgetIdle(now time.Time) time.Time {
+// for them alone.
+func (d *Dispatcher) forgetIdle(now time.Time) {
 	for n := d.idle.count; n > 0; n-- {
 		l := d.idle.first.value
 		if now.Sub(l.idleSince) < keepIdle && d.idle.count <= maxIdle {
-			return l.idleSince.Add(keepIdle + forgetEvery) // with others of that minute
+			break
 		}
 		d.forget(l, now)
 	}
-	return time.Time{}
+	if d.idle.count > 0 {
+		next, soonest := d.idle.first.value.idleSince.Add(keepIdle), now.Add(forgetEvery)
+		if next.Before(soonest) {
+			next = soonest
+		}
+		d.set(&d.idleAlarm, next)
+	}
 }
 
 func (d *Dispatcher) forget(l *lane, now time.Time) {

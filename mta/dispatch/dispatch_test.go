@@ -97,7 +97,7 @@ func TestDeadSiteIsProbedByOneConnection(t *testing.T) {
 		}
 		dead.Store(false)
 		pass(40 * time.Minute)
-		if n := w.queue.count("a.test", queue.Delivered); n < 990 {
+		if n := w.queue.count("a.test", queue.Delivered); n < 980 {
 			t.Errorf("%d delivered after the site came back", n)
 		}
 		if n := w.deliver.mostOpen("mx.a.test,"); n < 5 {
@@ -706,6 +706,130 @@ func TestPolicyLookupFailureIsDeferred(t *testing.T) {
 		pass(time.Second)
 		if o := m.outcomes[0]; o.Verdict != queue.Deferred || o.Text != "sts fetch broke" || o.Status != "4.4.3" {
 			t.Errorf("outcome: %+v", o)
+		}
+	})
+}
+
+// New mail comes after Take found nothing, and before the worker knows.
+func TestMailThatComesWhileTheQueueSaysThereIsNone(t *testing.T) {
+	t.Parallel()
+	for name, isNull := range map[string]bool{"delivered": false, "failed for a fact of DNS": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run(t, func(o *Options, w *world) {
+				first := true
+				w.queue.onEmpty = func(int) {
+					if first {
+						first = false
+						w.queue.submit("a.test", 1)
+						time.Sleep(time.Second) // the loop hears of it meanwhile
+					}
+				}
+				if isNull {
+					w.planner.answer = func(context.Context, string) (*delivery.Plan, error) {
+						return nil, &resolver.Error{Kind: resolver.NullMX, Status: "5.1.10"}
+					}
+				}
+			}, func(w *world) {
+				w.queue.submit("a.test", 1)
+				pass(time.Minute)
+				if n := w.queue.count("a.test", queue.Delivered) + w.queue.count("a.test", queue.Failed); n != 2 {
+					t.Errorf("%d of 2 came to an end", n)
+				}
+			})
+		})
+	}
+}
+
+// A worker waits for the queue while its lane gets another plan, of another
+// site.
+func TestLaneMovesToAnotherSiteWhileAWorkerStarts(t *testing.T) {
+	t.Parallel()
+	for slow := range 10 { // which worker is held up depends on chance
+		t.Run(fmt.Sprint(slow), func(t *testing.T) {
+			t.Parallel()
+			run(t, func(o *Options, w *world) {
+				o.StartConnections = 1
+				w.deliver.takes = 40 * time.Second
+				w.planner.answer = func(_ context.Context, domain string) (*delivery.Plan, error) {
+					p := plan(domain, fmt.Sprintf("mx%d.a.test", w.planner.asked(domain)))
+					p.ExpiresAt = time.Now().Add(time.Minute)
+					return p, nil
+				}
+				w.queue.onTake = func(take int) {
+					if take == slow {
+						time.Sleep(2 * time.Minute)
+					}
+				}
+			}, func(w *world) {
+				for range 20 {
+					w.queue.submit("a.test", 1)
+				}
+				pass(time.Hour)
+				if n := w.queue.count("a.test", queue.Delivered); n != 20 {
+					lane, _ := w.Lane("a.test", time.Now())
+					t.Errorf("%d of 20 delivered; %+v", n, lane)
+				}
+				if f := w.Figures(); f.Sites != 0 {
+					t.Errorf("%d sites are kept", f.Sites)
+				}
+			})
+		})
+	}
+}
+
+func TestOnlyMessagesThatAreSentCountForARate(t *testing.T) {
+	t.Parallel()
+	run(t, func(o *Options, w *world) { o.MessagesPerMinute = 600 }, func(w *world) {
+		for i := range 200 {
+			w.queue.submit("a.test", 1)
+			pass(110 * time.Millisecond)
+			if n := w.queue.count("a.test", queue.Delivered); n != i+1 {
+				t.Fatalf("%d of %d delivered, at less than 600 a minute", n, i+1)
+			}
+		}
+	})
+}
+
+func TestPlanThatIsOverAtOnceIsUsedForAMoment(t *testing.T) {
+	t.Parallel()
+	run(t, func(o *Options, w *world) {
+		w.planner.answer = func(_ context.Context, domain string) (*delivery.Plan, error) {
+			p := plan(domain, "mx.a.test")
+			p.ExpiresAt = time.Now()
+			return p, nil
+		}
+	}, func(w *world) {
+		for range 100 {
+			w.queue.submit("a.test", 1)
+		}
+		pass(time.Minute)
+		if n, asked := w.queue.count("a.test", queue.Delivered), w.planner.asked("a.test"); n != 100 || asked > 2 {
+			t.Errorf("%d delivered, %d lookups", n, asked)
+		}
+	})
+}
+
+func TestPauseOutlivesTheLanesOfTheSite(t *testing.T) {
+	t.Parallel()
+	run(t, func(o *Options, w *world) {
+		w.deliver.script = func(*delivery.Plan, *delivery.Attempt) delivery.Report {
+			return delivery.Report{Site: delivery.SiteAlive, Pause: time.Hour, Why: "asked"}
+		}
+	}, func(w *world) {
+		w.queue.submit("a.test", 1)
+		pass(30 * time.Minute) // the lane is forgotten
+		if f := w.Figures(); f.Lanes != 0 || f.Sites != 1 {
+			t.Errorf("figures: %+v", f)
+		}
+		w.queue.submit("a.test", 1)
+		pass(25 * time.Minute)
+		if n := w.deliver.attempted("a.test"); n != 1 {
+			t.Error("sent within the pause")
+		}
+		pass(10 * time.Minute)
+		if n := w.deliver.attempted("a.test"); n != 2 {
+			t.Error("not sent after the pause")
 		}
 	})
 }

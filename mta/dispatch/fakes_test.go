@@ -31,6 +31,9 @@ type fakeQueue struct {
 	takes    int
 	sweeps   []time.Time
 	sweepAt  func(now time.Time) time.Time
+	// onTake is called before each Take, onEmpty before one answers that there
+	// is nothing more: where a slow disk would hold it up.
+	onTake, onEmpty func(take int)
 }
 
 type message struct {
@@ -114,6 +117,9 @@ func (q *fakeQueue) Take(now time.Time, domain string, maxRecipients int) (Claim
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.takes++
+	if q.onTake != nil {
+		q.unlocked(q.onTake)
+	}
 	list := q.messages[domain]
 	for q.done[domain] < len(list) && list[q.done[domain]].final() {
 		q.done[domain]++
@@ -137,7 +143,17 @@ func (q *fakeQueue) Take(now time.Time, domain string, maxRecipients int) (Claim
 		return Claim{Envelope: m.envelope, Recipients: recipients, Attempts: m.attempts, DueAt: m.due, Handle: c}, true
 	}
 	delete(q.named, domain)
+	if q.onEmpty != nil {
+		q.unlocked(q.onEmpty)
+	}
 	return Claim{}, false
+}
+
+func (q *fakeQueue) unlocked(hook func(int)) {
+	n := q.takes
+	q.mu.Unlock()
+	hook(n)
+	q.mu.Lock()
 }
 
 func (q *fakeQueue) Sweep(now time.Time) time.Time {
@@ -192,7 +208,9 @@ func (c *claim) Settle(now time.Time, outcomes []queue.Outcome, _ queue.Timing) 
 			c.m.due = now.Add(c.q.retryAfter)
 		}
 	}
-	c.q.changed()
+	if !c.m.final() { // else Due has nothing new to say
+		c.q.changed()
+	}
 }
 
 func (c *claim) Release(time.Time) {

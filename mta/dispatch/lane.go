@@ -130,6 +130,12 @@ func (d *Dispatcher) becomeEmpty(l *lane, now time.Time) {
 	l.state, l.hold = laneEmpty, throttle.Hold{}
 	l.idleSince = now
 	d.idle.push(&l.idleTurn)
+	if d.idle.count > maxIdle {
+		d.forget(d.idle.first.value, now)
+	}
+	if d.idleAlarm.index == 0 {
+		d.set(&d.idleAlarm, now.Add(keepIdle))
+	}
 }
 
 // failed keeps the last error for people.

@@ -19,18 +19,24 @@ func (d *Dispatcher) settle(c Claim, outcomes []queue.Outcome, timing queue.Timi
 		o.Attempt(&Attempt{At: now, Envelope: c.Envelope, Outcomes: outcomes, Number: c.Attempts + 1, Waited: waited, Timing: timing})
 	}
 	if d.o.Logger.Enabled(context.Background(), slog.LevelInfo) {
-		e := entry{claim: &c, now: now, delays: delays(&c, waited, timing)}
-		for i := range outcomes {
-			e.log(d.o.Logger, &c.Recipients[i], &outcomes[i])
-		}
+		d.log(c, outcomes, now, delays(c.DueAt.Sub(c.Envelope.ArrivedAt), waited, timing))
 	}
 	c.Handle.Settle(now, outcomes, timing)
+}
+
+// log writes a line for each recipient of an attempt.
+func (d *Dispatcher) log(c Claim, outcomes []queue.Outcome, now time.Time, delays string) {
+	e := entry{claim: &c, delays: delays, id: c.Envelope.ID.String(), delay: now.Sub(c.Envelope.ArrivedAt).Round(time.Millisecond)}
+	for i := range outcomes {
+		e.log(d.o.Logger, &c.Recipients[i], &outcomes[i])
+	}
 }
 
 // entry is what the log lines of an attempt have in common.
 type entry struct {
 	claim  *Claim
-	now    time.Time
+	id     string
+	delay  time.Duration
 	delays string
 }
 
@@ -44,7 +50,7 @@ func (e *entry) log(l *slog.Logger, r *queue.Recipient, o *queue.Outcome) {
 	env := e.claim.Envelope
 	attrs := make([]slog.Attr, 0, 16)
 	attrs = append(attrs,
-		slog.String("id", env.ID.String()),
+		slog.String("id", e.id),
 		slog.String("from", env.Sender),
 		slog.String("to", r.Address),
 		slog.String("domain", r.Domain),
@@ -59,7 +65,7 @@ func (e *entry) log(l *slog.Logger, r *queue.Recipient, o *queue.Outcome) {
 		}
 		attrs = append(attrs, slog.String("tls", h.TLS), slog.String("demand", h.Demand))
 	}
-	attrs = append(attrs, slog.Duration("delay", e.now.Sub(env.ArrivedAt).Round(time.Millisecond)), slog.String("delays", e.delays))
+	attrs = append(attrs, slog.Duration("delay", e.delay), slog.String("delays", e.delays))
 	if o.InDoubt {
 		attrs = append(attrs, slog.Bool("in_doubt", true))
 	}
@@ -85,9 +91,9 @@ func errorText(o *queue.Outcome) string {
 // delays says in seconds where the time went, as Postfix does: until the
 // message was due for this attempt, due but waiting for its turn, connecting,
 // transferring.
-func delays(c *Claim, waited time.Duration, t queue.Timing) string {
+func delays(before, waited time.Duration, t queue.Timing) string {
 	b := make([]byte, 0, 48)
-	for i, span := range [...]time.Duration{max(0, c.DueAt.Sub(c.Envelope.ArrivedAt)), waited, t.Connect, t.Transfer} {
+	for i, span := range [...]time.Duration{before, waited, t.Connect, t.Transfer} {
 		if i > 0 {
 			b = append(b, '/')
 		}

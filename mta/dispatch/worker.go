@@ -180,6 +180,10 @@ func (w *worker) Next() (*delivery.Attempt, bool) {
 func (w *worker) Done(a *delivery.Attempt, r *delivery.Report) {
 	f := a.Value.(*inFlight)
 	now := r.EndedAt
+	if now.IsZero() { // nothing was tried
+		now = time.Now()
+		r.StartedAt = now
+	}
 	if r.IsUntried() {
 		f.claim.Handle.Release(now)
 	} else {

@@ -103,7 +103,7 @@ func (m *Message) Commit(ctx context.Context) (queue.ID, error) {
 		return queue.ID{}, m.fail(refusal)
 	}
 	m.env.Body = queue.Body7Bit
-	if m.ends.eightBit {
+	if m.ends.eightBit || hasEightBit(m.buf.prefix) {
 		m.env.Body = queue.Body8BitMIME
 	}
 	err := m.r.opts.Queue.Submit(ctx, queue.Submission{Envelope: m.env, Prefix: prefix, Body: m.body, Answers: m.meta.Answers, Mark: m.meta.Mark})

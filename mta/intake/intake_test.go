@@ -318,6 +318,7 @@ func TestEightBitAndUTF8(t *testing.T) {
 		{name: "header that cannot", in: full + "Cc: grüße@b.test\r\n\r\nx\r\n", body: queue.Body8BitMIME, utf8: true},
 		{name: "header as it is, since SMTPUTF8 was asked for", in: full + "Subject: Grüße\r\n\r\nx\r\n", asked: true, body: queue.Body8BitMIME, utf8: true},
 		{name: "header that is not UTF-8, though SMTPUTF8 was asked for", in: full + "Subject: Gr\xfc\xdfe\r\n\r\nx\r\n", asked: true, utf8: true},
+		{name: "header that can be encoded, and text far behind it", in: full + "Subject: Grüße\r\n\r\n" + strings.Repeat("a line\r\n", 3000) + "Grüße\r\n", body: queue.Body8BitMIME},
 		{name: "long line becomes ASCII", in: full + "\r\nGrüße " + strings.Repeat("x", 1000) + "\r\n"},
 	}
 	for _, tt := range tests {
@@ -339,6 +340,19 @@ func TestEightBitAndUTF8(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSenderBecomesAuthor: the field that is added is not ASCII either.
+func TestSenderBecomesAuthor(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	r := newReceiver(t, s, nil)
+	m := meta()
+	m.Envelope.Sender = "jürgen@a.test"
+	mustTake(t, r, m, "Subject: x\n\ntext\n")
+	if s.last.env.Body != queue.Body8BitMIME || !s.last.env.SMTPUTF8 || !strings.Contains(s.last.prefix, "From: jürgen@a.test\r\n") {
+		t.Errorf("Body %d, SMTPUTF8 %t, prefix %q", s.last.env.Body, s.last.env.SMTPUTF8, s.last.prefix)
 	}
 }
 

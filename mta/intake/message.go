@@ -92,9 +92,11 @@ func (m *Message) take(text []byte) error {
 		text = text[len(piece):]
 		m.buf.header = append(m.buf.header, piece...)
 		if m.headerEnds() {
+			eightBit := m.ends.eightBit
 			if err := m.endHeader(); err != nil {
 				return m.fail(err)
 			}
+			m.ends.eightBit = m.ends.eightBit || eightBit && hasEightBit(text)
 		} else if len(m.buf.header) > maxHeader {
 			return m.fail(headerTooLarge())
 		}
