@@ -55,7 +55,6 @@ func runCompare(ctx context.Context, args []string) error {
 	bin := f.String("bin", "bin/postrider", "the postrider to measure")
 	dir := f.String("dir", "bench-out", "where queues and results are written: on the file system to be measured")
 	syncs := f.Bool("syncs", true, "count syncs in a short round of their own under strace, where it is installed")
-	profile := f.String("profile", "", "write a CPU profile of Postrider in the last round to this file")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -74,7 +73,7 @@ func runCompare(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	r.rounds, r.countSyncs, r.profile = *rounds, *syncs, *profile
+	r.rounds, r.countSyncs = *rounds, *syncs
 	return r.compare(ctx, chosen)
 }
 

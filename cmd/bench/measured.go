@@ -17,7 +17,7 @@ import (
 const sessions = 20
 
 // measured runs the server under test through one load.
-func (r *rig) measured(ctx context.Context, s scenario, c contestant, dir string, wrap []string, sink *rehearsal.Sink, last bool) (res result, err error) {
+func (r *rig) measured(ctx context.Context, s scenario, c contestant, dir string, wrap []string, sink *rehearsal.Sink) (res result, err error) {
 	server, err := c.start(ctx, s, dir, wrap)
 	if err != nil {
 		return res, err
@@ -28,9 +28,6 @@ func (r *rig) measured(ctx context.Context, s scenario, c contestant, dir string
 			_ = c.stop(server, dir)
 		}
 	}()
-	if err := r.prepare(ctx, s, c, dir); err != nil {
-		return res, err
-	}
 	before, err := measure(server.PID())
 	if err != nil {
 		return res, err
@@ -86,14 +83,13 @@ func (r *rig) syncRounds(ctx context.Context, s scenario) error {
 		return nil
 	}
 	s.messages = min(s.messages, 2000)
-	s.waiting = 0
 	for _, c := range r.servers {
 		if s.only != "" && s.only != c.name() {
 			continue
 		}
 		summary := filepath.Join(r.dir, "strace-"+c.name()+".txt")
 		wrap := []string{strace, "-f", "-q", "-c", "-e", "trace=fsync,fdatasync", "-o", summary}
-		if _, err := r.round(ctx, s, c, wrap, false); err != nil {
+		if _, err := r.round(ctx, s, c, wrap); err != nil {
 			return fmt.Errorf("scenario %s, %s, counting syncs: %w", s.key, c.name(), err)
 		}
 		calls, err := straceCalls(summary)

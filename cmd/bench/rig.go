@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -21,9 +20,7 @@ import (
 const (
 	dnsAddr        = "127.0.0.1:53"
 	sinkHost       = "127.0.0.2"
-	deadHost       = "127.0.0.3" // nothing listens there
 	submissionAddr = "127.0.0.1:2525"
-	loadDomain     = "load.test"
 )
 
 // rig runs rounds.
@@ -32,7 +29,6 @@ type rig struct {
 	servers    []contestant
 	rounds     int
 	countSyncs bool
-	profile    string
 	results    []result
 }
 
@@ -92,7 +88,7 @@ func (r *rig) compare(ctx context.Context, chosen []scenario) error {
 
 // play runs one round and keeps its result.
 func (r *rig) play(ctx context.Context, s scenario, c contestant, round int) error {
-	res, err := r.round(ctx, s, c, nil, round == r.rounds)
+	res, err := r.round(ctx, s, c, nil)
 	if err != nil {
 		return err
 	}
@@ -104,7 +100,7 @@ func (r *rig) play(ctx context.Context, s scenario, c contestant, round int) err
 
 // round starts a receiving server and the server under test afresh, loads it,
 // and waits until everything has arrived.
-func (r *rig) round(ctx context.Context, s scenario, c contestant, wrap []string, last bool) (res result, err error) {
+func (r *rig) round(ctx context.Context, s scenario, c contestant, wrap []string) (res result, err error) {
 	dir, err := os.MkdirTemp(r.dir, c.name()+"-")
 	if err != nil {
 		return res, err
@@ -126,7 +122,7 @@ func (r *rig) round(ctx context.Context, s scenario, c contestant, wrap []string
 		stopSink()
 		return res, err
 	}
-	res, err = r.measured(gctx, s, c, dir, wrap, sink, last)
+	res, err = r.measured(gctx, s, c, dir, wrap, sink)
 	stopSink()
 	if werr := g.Wait(); err == nil && werr != nil && ctx.Err() == nil {
 		err = werr
@@ -143,13 +139,7 @@ func (r *rig) startSink(ctx context.Context, g *errgroup.Group, s scenario) (*re
 	if err != nil {
 		return nil, err
 	}
-	o := rehearsal.NameserverOptions{Addresses: []netip.Addr{netip.MustParseAddr(sinkHost)}}
-	dead := int(float64(s.domains) * s.deadShare)
-	for d := range dead {
-		o.Records = append(o.Records, fmt.Sprintf("d%d.dead.test. 300 IN MX 10 mx.d%d.dead.test.", d, d),
-			fmt.Sprintf("mx.d%d.dead.test. 300 IN A %s", d, deadHost))
-	}
-	ns, err := rehearsal.NewNameserver(o)
+	ns, err := rehearsal.NewNameserver(rehearsal.NameserverOptions{Addresses: []netip.Addr{netip.MustParseAddr(sinkHost)}})
 	if err != nil {
 		return nil, err
 	}
@@ -212,21 +202,4 @@ func fileSystemOf(dir string) string {
 		return "unknown file system"
 	}
 	return strings.Join(strings.Fields(string(out)), " ")
-}
-
-// countLines counts the lines of a file that have a part.
-func countLines(file, part string) (int, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	n := 0
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		if strings.Contains(lines.Text(), part) {
-			n++
-		}
-	}
-	return n, lines.Err()
 }

@@ -17,9 +17,6 @@ type scenario struct {
 	domains    int
 	latency    time.Duration  // per round trip at the sink
 	sign       dkim.Algorithm // the sender's domain has a key of this kind
-	pickup     bool           // handed in as files, not over SMTP
-	deadShare  float64        // of the domains: nothing listens at their hosts
-	waiting    int            // messages that wait in the queue before it starts
 	only       string         // the one server that can do it; empty: all
 }
 
@@ -32,9 +29,6 @@ func scenarios(scale float64) []scenario {
 		{key: "B", title: "4 KB, one domain", messages: n(20000), size: 4096, domains: 1},
 		{key: "C", title: "100 KB, 100 domains", messages: n(6000), size: 100 << 10, domains: 100},
 		{key: "D", title: "4 KB, 100 domains, 20 ms per round trip at the sink", messages: n(10000), size: 4096, domains: 100, latency: 20 * time.Millisecond},
-		{key: "F", title: "A with a million messages waiting", messages: n(20000), size: 4096, domains: 100, waiting: n(1000000), only: "postrider"},
-		{key: "G", title: "A with half of the destinations dead", messages: n(20000), size: 4096, domains: 100, deadShare: 0.5, only: "postrider"},
-		{key: "H", title: "100,000 files in the spool directory", messages: n(100000), size: 4096, domains: 100, pickup: true, only: "postrider"},
 		{key: "K-rsa", title: "A signed with rsa2048", messages: n(10000), size: 4096, domains: 100, sign: dkim.RSA, only: "postrider"},
 		{key: "K-ed", title: "A signed with ed25519", messages: n(20000), size: 4096, domains: 100, sign: dkim.Ed25519, only: "postrider"},
 	}
