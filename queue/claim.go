@@ -66,7 +66,9 @@ func (q *Queue) fetch(i int32, now int64) (*message, error) {
 	id := e.id
 	q.detach(i)
 	e.pins++
+	q.attach(i, now)
 	m, err := q.hot(id)
+	q.detach(i)
 	e.pins--
 	if err != nil {
 		q.attach(i, now)

@@ -20,7 +20,7 @@ func (q *Queue) attach(i int32, now int64) {
 	}
 	ln := q.lanes.all[e.lane]
 	switch {
-	case e.open == 0:
+	case e.open == 0 || e.pins > 0:
 		e.place = placeIdle
 	case e.due <= now:
 		q.makeReady(i, ln)

@@ -9,7 +9,7 @@ import (
 type place uint8
 
 const (
-	placeIdle    place = iota // nowhere: all its recipients are held or claimed
+	placeIdle    place = iota // nowhere: all its recipients are held or claimed, or somebody reads the message
 	placeWaiting              // in its lane's heap
 	placeReady                // in its lane's rounds: due
 	placeParked               // due, but suspended
@@ -30,7 +30,7 @@ type entry struct {
 	open      int32 // recipients that wait or are due
 	active    int32 // recipients in claims
 	held      int32
-	pins      int16 // somebody is reading the message: not to be freed
+	pins      int16 // readers of the message: not to be freed, nor found by others
 	place     place
 	priority  Priority
 	scheduled bool // first due at a time that a person chose

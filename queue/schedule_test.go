@@ -1,0 +1,361 @@
+package queue
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestScheduleNext(t *testing.T) {
+	t.Parallel()
+	s := &Schedule{Retry: []time.Duration{5 * time.Minute, 10 * time.Minute, time.Hour}, Jitter: 0.2}
+	const expiry = 24 * time.Hour
+	for name, c := range map[string]struct {
+		at     time.Duration // since the start
+		n      int
+		hint   time.Duration
+		chance float64
+		want   time.Duration // 0: given up
+	}{
+		"first":                      {at: 0, n: 1, chance: 0.5, want: 5 * time.Minute},
+		"second":                     {at: 0, n: 2, chance: 0.5, want: 10 * time.Minute},
+		"third":                      {at: 0, n: 3, chance: 0.5, want: time.Hour},
+		"the last one repeats":       {at: 0, n: 30, chance: 0.5, want: time.Hour},
+		"least jitter":               {at: 0, n: 1, chance: 0, want: 4 * time.Minute},
+		"most jitter":                {at: 0, n: 1, chance: 1, want: 6 * time.Minute},
+		"a hint":                     {at: 0, n: 3, hint: 7 * time.Minute, chance: 0.9, want: 7 * time.Minute},
+		"a hint of nothing":          {at: 0, n: 1, hint: 1, chance: 0.5, want: time.Second},
+		"a hint of days":             {at: 0, n: 1, hint: 72 * time.Hour, chance: 0.5, want: 4 * time.Hour},
+		"a last try before expiry":   {at: 23*time.Hour + 30*time.Minute, n: 9, chance: 0.5, want: 23*time.Hour + 59*time.Minute},
+		"little time for it":         {at: expiry - 150*time.Second, n: 9, chance: 0.5, want: expiry - time.Minute},
+		"no time for another":        {at: expiry - 149*time.Second, n: 9, chance: 0.5},
+		"over":                       {at: expiry, n: 1, chance: 0.5},
+		"over long ago":              {at: expiry + time.Hour, n: 1, chance: 0.5},
+		"a hint beyond the expiry":   {at: 23 * time.Hour, n: 1, hint: 2 * time.Hour, chance: 0.5, want: expiry - time.Minute},
+		"just in time":               {at: 22*time.Hour + 59*time.Minute, n: 3, chance: 0.5, want: 23*time.Hour + 59*time.Minute},
+		"exactly at the expiry late": {at: 23 * time.Hour, n: 3, chance: 0.5, want: expiry - time.Minute},
+	} {
+		due, ok := s.next(nanos(epoch.Add(c.at)), c.n, c.hint, nanos(epoch.Add(expiry)), c.chance)
+		if ok != (c.want != 0) || ok && due != nanos(epoch.Add(c.want)) {
+			t.Errorf("%s: %v %v, want %v", name, timeOf(due).Sub(epoch), ok, c.want)
+		}
+	}
+	if d := new(Schedule).retry(1); d != time.Hour {
+		t.Errorf("without a list: %v", d)
+	}
+}
+
+// TestDefaultScheduleTotals is the table as an operator reads it: when the
+// n-th attempt is made.
+func TestDefaultScheduleTotals(t *testing.T) {
+	t.Parallel()
+	s := DefaultSchedule()
+	var at time.Duration
+	for n, want := range []time.Duration{
+		5 * time.Minute, 15 * time.Minute, 35 * time.Minute, 75 * time.Minute, 135 * time.Minute,
+		255 * time.Minute, 495 * time.Minute, 735 * time.Minute,
+	} {
+		due, ok := s.next(nanos(epoch.Add(at)), n+1, 0, nanos(epoch.Add(s.ExpireAfter)), 0.5)
+		at = timeOf(due).Sub(epoch)
+		if !ok || at != want {
+			t.Errorf("attempt %d at %v, want %v", n+2, at, want)
+		}
+	}
+}
+
+func oneSchedule(s *Schedule) func(*Options) {
+	return func(o *Options) { o.Schedule = func(string) *Schedule { return s } }
+}
+
+var shortSchedule = &Schedule{
+	Retry:            []time.Duration{10 * time.Minute},
+	ExpireAfter:      time.Hour,
+	DelayNoticeAfter: 20 * time.Minute,
+}
+
+// lastEvent gives the newest line of a message's history.
+func (q *testQueue) lastEvent(id ID) Event {
+	q.t.Helper()
+	q.settled()
+	events, err := q.History(id)
+	if err != nil {
+		q.t.Fatal(err)
+	}
+	return events[len(events)-1]
+}
+
+func TestExpiryKeepsLastReply(t *testing.T) {
+	t.Parallel()
+	q := newTestQueue(t, oneSchedule(shortSchedule))
+	id := q.send(epoch, "a@there.test")
+	for _, m := range []int{0, 10, 20, 30, 40, 50} {
+		settle(q.take(epoch.Add(time.Duration(m)*time.Minute), "there.test"), epoch.Add(time.Duration(m)*time.Minute), deferred())
+	}
+	last := epoch.Add(59 * time.Minute) // the last try, a minute before the expiry
+	q.nothing(last.Add(-time.Second), "there.test")
+	settle(q.take(last, "there.test"), last, deferred())
+	e := q.lastEvent(id)
+	if e.Kind != EventExpired || e.Outcome.Verdict != Failed || e.Outcome.Status != "4.4.7" || e.Attempt != 7 ||
+		e.Outcome.Text != "not delivered within 59m0s; last reply: 451 4.7.1 greylisted" || e.Outcome.Remote.Host != "mx.there.test" {
+		t.Fatalf("event %+v, outcome %+v", e, e.Outcome)
+	}
+	b, _ := q.DueNotices(last)
+	if b == nil || b.Notices[0].Kind != NoticeFailure || b.Notices[0].Attempts != 7 {
+		t.Fatalf("notices %+v", b)
+	}
+	if err := q.Dismiss(b, last); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSweepFailsWhatWasNeverTried(t *testing.T) {
+	t.Parallel()
+	q := newTestQueue(t, oneSchedule(shortSchedule))
+	id := q.send(epoch, "a@there.test")
+	q.due(epoch, "there.test")
+	if next := q.Sweep(epoch); !next.Equal(epoch.Add(20 * time.Minute)) {
+		t.Fatalf("sweep again at %v", next)
+	}
+	at := epoch.Add(20 * time.Minute)
+	if next := q.Sweep(at); !next.Equal(epoch.Add(time.Hour)) {
+		t.Fatalf("sweep again at %v", next.Sub(epoch))
+	}
+	q.settled()
+	b, next := q.DueNotices(at) // it is due, so others may fail too
+	if b != nil || !next.Equal(at.Add(5*time.Minute)) {
+		t.Fatalf("notices %+v at %v", b, next)
+	}
+	at = next
+	b, _ = q.DueNotices(at)
+	if b == nil || b.Notices[0].Kind != NoticeDelay || !b.Notices[0].RetryUntil.Equal(epoch.Add(time.Hour)) {
+		t.Fatalf("notices %+v", b)
+	}
+	if err := q.Dismiss(b, at); err != nil {
+		t.Fatal(err)
+	}
+	q.Sweep(at.Add(10 * time.Minute)) // warned once
+	q.settled()
+	if b, _ := q.DueNotices(at.Add(20 * time.Minute)); b != nil {
+		t.Fatalf("a second warning: %+v", b)
+	}
+	q.restart() // nor after a restart
+	q.Sweep(at.Add(10 * time.Minute))
+	q.settled()
+	if b, _ := q.DueNotices(at.Add(20 * time.Minute)); b != nil {
+		t.Fatalf("a second warning after a restart: %+v", b)
+	}
+	q.Sweep(epoch.Add(time.Hour - time.Second))
+	q.settled()
+	if _, err := q.Message(id); err != nil {
+		t.Fatal(err)
+	}
+	q.Sweep(epoch.Add(time.Hour))
+	e := q.lastEvent(id)
+	if e.Kind != EventExpired || e.Outcome.Text != "not delivered within 1h0m0s: never tried" {
+		t.Fatalf("event %+v, outcome %+v", e, e.Outcome)
+	}
+	q.nothing(epoch.Add(time.Hour), "there.test")
+}
+
+func TestHeldMailDoesNotAge(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change       func(*Envelope)
+		hold, unhold time.Duration
+		expire       time.Duration // since epoch
+	}{
+		"held at once":        {func(e *Envelope) { e.Held = true }, -1, 5 * time.Hour, 6 * time.Hour},
+		"held later":          {func(*Envelope) {}, 30 * time.Minute, 5 * time.Hour, 5*time.Hour + 30*time.Minute},
+		"scheduled and held":  {func(e *Envelope) { e.Held = true; e.NotBefore = epoch.Add(2 * time.Hour) }, -1, 5 * time.Hour, 6 * time.Hour},
+		"released before due": {func(e *Envelope) { e.Held = true; e.NotBefore = epoch.Add(9 * time.Hour) }, -1, 5 * time.Hour, 10 * time.Hour},
+		"a deadline beats it": {func(e *Envelope) { e.DeliverBy = epoch.Add(5*time.Hour + 10*time.Minute) }, 30 * time.Minute, 5 * time.Hour, 5*time.Hour + 10*time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := newTestQueue(t, oneSchedule(shortSchedule))
+			e := envelope(q.Queue, epoch, "a@there.test")
+			c.change(e)
+			q.submit(e, testBody)
+			all := Selector{Sender: "sender@source.test"}
+			if c.hold >= 0 {
+				if n, err := q.Hold(t.Context(), epoch.Add(c.hold), all, "look at it"); n != 1 || err != nil {
+					t.Fatal(n, err)
+				}
+			}
+			q.nothing(epoch.Add(c.unhold), "there.test")
+			q.Sweep(epoch.Add(c.unhold))
+			q.restart()
+			if n, err := q.Unhold(t.Context(), epoch.Add(c.unhold), all, "fine"); n != 1 || err != nil {
+				t.Fatal(n, err)
+			}
+			q.Sweep(epoch.Add(c.expire - time.Second))
+			q.settled()
+			if m, err := q.Message(e.ID); err != nil || m.States[0].Status != StatusWaiting {
+				t.Fatalf("before its time: %+v %v", m, err)
+			}
+			q.Sweep(epoch.Add(c.expire))
+			q.settled()
+			if m, err := q.Message(e.ID); err != nil || m.States[0].Status != StatusFailed {
+				t.Fatalf("after its time: %+v %v", m, err)
+			}
+		})
+	}
+}
+
+func TestUntriedCostsNothing(t *testing.T) {
+	t.Parallel()
+	q := newTestQueue(t)
+	id := q.send(epoch, "a@there.test", "b@there.test")
+	for i := range 3 {
+		c := q.take(epoch, "there.test")
+		if c.Attempts != 0 || len(c.Recipients) != 2 || !c.DueAt.Equal(epoch) {
+			t.Fatalf("claim %d: %+v", i, c)
+		}
+		if i == 1 {
+			c.Release(epoch)
+		} else {
+			settle(c, epoch, Outcome{})
+		}
+		c.Release(epoch) // no effect
+	}
+	if events, err := q.History(id); err != nil || len(events) != 1 {
+		t.Fatalf("history %+v %v", events, err)
+	}
+	q.wantKeys("em")
+}
+
+func TestNoticesObeyNotify(t *testing.T) {
+	t.Parallel()
+	passed := delivered()
+	passed.Passed = true
+	for name, c := range map[string]struct {
+		sender  string
+		notify  Notify
+		outcome Outcome
+		want    NoticeKind // 0: none
+	}{
+		"failure by default":         {"s@src.test", 0, failed(), NoticeFailure},
+		"failure wanted":             {"s@src.test", NotifyFailure, failed(), NoticeFailure},
+		"failure not wanted":         {"s@src.test", NotifySuccess | NotifyDelay, failed(), 0},
+		"never":                      {"s@src.test", NotifyNever, failed(), 0},
+		"never, whatever else":       {"s@src.test", NotifyNever | NotifyFailure, failed(), 0},
+		"null sender":                {"", NotifyFailure, failed(), 0},
+		"success by default":         {"s@src.test", 0, delivered(), 0},
+		"success wanted":             {"s@src.test", NotifySuccess, delivered(), NoticeSuccess},
+		"success passed on":          {"s@src.test", NotifySuccess, passed, 0},
+		"success, only failure":      {"s@src.test", NotifyFailure, delivered(), 0},
+		"success to the null sender": {"", NotifySuccess, delivered(), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := newTestQueue(t)
+			e := envelope(q.Queue, epoch, "a@there.test")
+			e.Sender = c.sender
+			e.Recipients[0].Notify = c.notify
+			q.submit(e, testBody)
+			settle(q.take(epoch, "there.test"), epoch, c.outcome)
+			q.settled()
+			b, _ := q.DueNotices(epoch)
+			if c.want == 0 {
+				if b != nil {
+					t.Fatalf("notices %+v", b)
+				}
+				q.wantKeys("")
+				return
+			}
+			if b == nil || len(b.Notices) != 1 || b.Notices[0].Kind != c.want || b.Notices[0].Attempts != 1 {
+				t.Fatalf("notices %+v", b)
+			}
+			q.wantKeys("emsn")
+		})
+	}
+}
+
+// TestClockLeap: the wall clock jumps; nothing is given up until somebody had
+// the time to look.
+func TestClockLeap(t *testing.T) {
+	t.Parallel()
+	q := newTestQueue(t, oneSchedule(shortSchedule))
+	leapt := time.Duration(0)
+	q.clock.elapsed = func(from, to time.Time) (wall, monotonic time.Duration) {
+		wall = to.Sub(from)
+		monotonic, leapt = wall-leapt, 0
+		return wall, monotonic
+	}
+	id := q.send(epoch, "a@there.test")
+	settle(q.take(epoch, "there.test"), epoch, deferred())
+	leapt = 300 * 24 * time.Hour
+	now := epoch.Add(leapt)
+	next := q.Sweep(now)
+	if want := now.Add(distrustFor); !next.Equal(want) {
+		t.Fatalf("sweep again at %v, want %v", next, want)
+	}
+	settle(q.take(now, "there.test"), now, deferred()) // tried, and not given up
+	if e := q.lastEvent(id); e.Kind != EventDeferred {
+		t.Fatalf("event %+v", e)
+	}
+	// It was a mistake, and the clock is set back: what waits does not wait
+	// for the wrong time.
+	leapt = -300 * 24 * time.Hour
+	now = epoch.Add(2 * time.Minute)
+	q.due(now, "there.test")
+	settle(q.take(now, "there.test"), now, deferred())
+	if m, err := q.Message(id); err != nil || m.States[0].Attempts != 3 || !m.States[0].DueAt.Equal(now.Add(10*time.Minute)) {
+		t.Fatalf("message %+v %v", m, err)
+	}
+	// And a leap that was meant expires mail, ten minutes later.
+	leapt = 300 * 24 * time.Hour
+	now = now.Add(leapt)
+	q.Sweep(now)
+	q.settled()
+	if _, err := q.Message(id); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(distrustFor)
+	q.Sweep(now)
+	if e := q.lastEvent(id); e.Kind != EventExpired {
+		t.Fatalf("event %+v", e)
+	}
+}
+
+// TestWrongClockAtStart: what was written under a clock far ahead is not
+// waited for until then; what a person asked to be late is.
+func TestWrongClockAtStart(t *testing.T) {
+	t.Parallel()
+	q := newTestQueue(t, oneSchedule(shortSchedule))
+	ahead := epoch.Add(300 * 24 * time.Hour)
+	fresh := q.send(ahead, "a@fresh.test")
+	q.send(ahead, "a@tried.test")
+	settle(q.take(ahead, "tried.test"), ahead, deferred())
+	late := envelope(q.Queue, epoch, "a@late.test")
+	late.NotBefore = epoch.Add(48 * time.Hour)
+	q.submit(late, testBody)
+	q.settled()
+	q.restart()
+	q.due(epoch, "fresh.test", "tried.test")
+	if c := q.take(epoch, "fresh.test"); c.Envelope.ID != fresh {
+		t.Fatalf("claim %+v", c)
+	}
+	q.take(epoch, "tried.test")
+	q.nothing(epoch, "late.test")
+	q.take(late.NotBefore, "late.test")
+}
+
+func TestDeliverBy(t *testing.T) {
+	t.Parallel()
+	q := newTestQueue(t, oneSchedule(shortSchedule))
+	e := envelope(q.Queue, epoch, "a@there.test")
+	e.DeliverBy = epoch.Add(8 * time.Minute)
+	id := q.submit(e, testBody)
+	settle(q.take(epoch, "there.test"), epoch, deferred()) // 10 minutes would be too late
+	at := epoch.Add(7 * time.Minute)
+	q.nothing(at.Add(-time.Second), "there.test")
+	q.take(at, "there.test").Release(at)
+	if next := q.Sweep(at); !next.Equal(e.DeliverBy) {
+		t.Fatalf("sweep again at %v", next.Sub(epoch))
+	}
+	q.Sweep(e.DeliverBy)
+	if got := q.lastEvent(id); got.Kind != EventExpired || !strings.Contains(got.Outcome.Text, "greylisted") {
+		t.Fatalf("event %+v", got)
+	}
+}
