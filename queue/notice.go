@@ -66,6 +66,7 @@ type noticeSet struct {
 	n         int
 	unwritten int   // changes on their way to the disk
 	firstAt   int64 // when the oldest of them was written
+	laterAt   int64 // when the oldest of those was written that came while a batch was taken; 0: none
 	restUntil int64
 	taken     bool
 	number    int32
@@ -107,6 +108,9 @@ func (n *notices) add(id ID, at int64) *noticeSet {
 	}
 	if s.n == 0 || at < s.firstAt {
 		s.firstAt = at
+	}
+	if s.taken && (s.laterAt == 0 || at < s.laterAt) {
+		s.laterAt = at
 	}
 	s.n++
 	n.total++
@@ -219,7 +223,7 @@ func (q *Queue) DueNotices(now time.Time) (b *NoticeBatch, next time.Time) {
 		if err == nil {
 			return b, now
 		}
-		s.taken = false
+		s.taken, s.laterAt = false, 0
 		var d *damage
 		if !errors.As(err, &d) {
 			s.restUntil = at + int64(noticeRest)
@@ -298,6 +302,9 @@ func (q *Queue) answered(b *NoticeBatch, at int64) {
 		return
 	}
 	s.taken = false
+	if s.laterAt != 0 {
+		s.firstAt, s.laterAt = s.laterAt, 0 // what came first is answered
+	}
 	s.n -= len(b.records)
 	q.notices.total -= int64(len(b.records))
 	b.records = nil
@@ -349,7 +356,7 @@ func (q *Queue) Return(b *NoticeBatch, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if s := q.notices.sets[b.Envelope.ID]; s != nil && s.taken {
-		s.taken = false
+		s.taken, s.laterAt = false, 0
 		s.restUntil = nanos(now) + int64(noticeRest)
 		q.notices.place(q, s, nanos(now))
 	}
