@@ -80,8 +80,8 @@ type Connection struct {
 // may be called by many goroutines.
 type Converter interface {
 	// Convert gives the content with the changes that need asks for, signed
-	// anew, and what is closed when it is done with (may be nil). An error means
-	// that conversion is impossible or would break the message.
+	// anew, and takes the given one over. An error means that conversion is
+	// impossible or would break the message; the given content is not closed.
 	Convert(e *queue.Envelope, content *queue.Content, need Need) (*queue.Content, error)
 }
 

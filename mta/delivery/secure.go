@@ -37,7 +37,7 @@ const (
 	TLSNotTrusted
 	TLSInvalid   // TLSA records that do not match
 	TLSFailed    // the handshake
-	TLSOldHost   // not one of the MTA-STS policy's hosts
+	TLSNotNamed  // not one of the MTA-STS policy's hosts
 	TLSNoRequire // REQUIRETLS not offered
 )
 
@@ -109,7 +109,7 @@ func (t *try) watch(state *tls.ConnectionState) {
 		return
 	}
 	if !d.WatchedMatch {
-		t.tlsResult = TLSOldHost
+		t.tlsResult = TLSNotNamed
 		return
 	}
 	if d.Level == tlspolicy.Verify {
