@@ -13,8 +13,7 @@ type site struct {
 	limit   *throttle.Limit
 	ready   ring[*path] // paths that may get a worker
 	paths   map[string]*path
-	hold    throttle.Hold // what keeps it from getting another worker
-	waiting node[*site]   // in Dispatcher.waiting while a limit of the total holds
+	waiting node[*site] // in Dispatcher.waiting while a limit of the total holds
 	alarm   alarm
 }
 
@@ -29,7 +28,6 @@ type path struct {
 	ready   ring[*lane]
 	turn    node[*path] // in site.ready while it has ready lanes and is not dead
 	workers int
-	hold    throttle.Hold // while it is dead
 	alarm   alarm
 }
 
@@ -129,13 +127,11 @@ func (d *Dispatcher) offer(p *path) {
 	if p.ready.count == 0 {
 		return
 	}
-	p.hold = throttle.Hold{}
 	p.site.ready.push(&p.turn)
 }
 
 // rest takes a dead path out until it is to be probed.
 func (d *Dispatcher) rest(p *path, h throttle.Hold) {
 	p.turn.leave()
-	p.hold = h
 	d.set(&p.alarm, h.Until)
 }

@@ -54,9 +54,8 @@ func (d *Dispatcher) reserve(s *site, now time.Time) *worker {
 // isHeld reports whether a limit of the total or of the site holds, and sees to
 // it that the site is looked at again.
 func (d *Dispatcher) isHeld(s *site, now time.Time) bool {
-	s.hold = firstHold(s.limit, now)
-	if s.hold.Holds() {
-		d.set(&s.alarm, s.hold.Until)
+	if h := firstHold(s.limit, now); h.Holds() {
+		d.set(&s.alarm, h.Until)
 		return true
 	}
 	if d.hasNoRoom(now) {

@@ -142,7 +142,6 @@ func (w *worker) pick(now time.Time) (p picked, ok bool) {
 // their rate, and sees to it that the site is looked at again.
 func (d *Dispatcher) messageHold(s *site, now time.Time) bool {
 	if h := s.limit.Message(now); h.Holds() {
-		s.hold = h
 		d.set(&s.alarm, h.Until)
 		return true
 	}

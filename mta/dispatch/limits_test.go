@@ -1,0 +1,162 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"postrider/mta/delivery"
+	"postrider/queue"
+)
+
+func TestTotalOfConnectionsIsSharedInTurns(t *testing.T) {
+	t.Parallel()
+	run(t, func(o *Options, w *world) { o.Connections = 3 }, func(w *world) {
+		for range 1000 {
+			w.queue.submit("big.test", 1)
+		}
+		pass(time.Second)
+		for i := range 20 {
+			w.queue.submit(fmt.Sprintf("small%d.test", i), 1)
+		}
+		pass(3 * time.Second)
+		for i := range 20 {
+			if w.queue.count(fmt.Sprintf("small%d.test", i), queue.Delivered) != 1 {
+				t.Errorf("small%d.test waits behind a big one", i)
+			}
+		}
+		pass(time.Minute)
+		if w.deliver.mostOpen("") != 3 || w.queue.count("big.test", queue.Delivered) != 1000 {
+			t.Errorf("%d connections at most, %d delivered", w.deliver.mostOpen(""), w.queue.count("big.test", queue.Delivered))
+		}
+	})
+}
+
+func TestSingleMessageIsNotDelayedByThousandsOnTheSameSite(t *testing.T) {
+	t.Parallel()
+	for name, hosts := range map[string]func(domain string) string{
+		"same hosts": func(string) string { return "mx.shared.test" },
+		"own hosts":  func(domain string) string { return domain[:1] + ".mail.protection.outlook.com" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run(t, func(o *Options, w *world) {
+				w.planner.answer = func(_ context.Context, domain string) (*delivery.Plan, error) {
+					return plan(domain, hosts(domain)), nil
+				}
+				w.deliver.takes = 100 * time.Millisecond
+			}, func(w *world) {
+				for range 20_000 {
+					w.queue.submit("big.test", 1)
+				}
+				pass(time.Minute)
+				m := w.queue.submit("one.test", 1)
+				pass(time.Second)
+				if m.outcomes[0].Verdict != queue.Delivered {
+					t.Error("still waiting after a second")
+				}
+				if n := w.queue.count("big.test", queue.Delivered); n < 5000 || n == 20_000 {
+					t.Errorf("%d of the others are delivered: the test shows nothing", n)
+				}
+			})
+		})
+	}
+}
+
+func TestDomainsOfAProviderShareItsLimit(t *testing.T) {
+	t.Parallel()
+	run(t, func(o *Options, w *world) {
+		w.planner.answer = func(_ context.Context, domain string) (*delivery.Plan, error) {
+			return plan(domain, domain[:2]+".mail.protection.outlook.com"), nil
+		}
+		o.StartConnections = 4
+		o.Limits = func(domain string) Limits {
+			if domain == "d7.test" {
+				return Limits{SiteConnections: 8} // the smallest of all counts
+			}
+			return Limits{SiteConnections: 12}
+		}
+	}, func(w *world) {
+		for i := range 10 {
+			for range 200 {
+				w.queue.submit(fmt.Sprintf("d%d.test", i), 1)
+			}
+		}
+		pass(time.Minute)
+		if w.deliver.mostOpen("") != 8 {
+			t.Errorf("%d connections at once to the provider, want 8", w.deliver.mostOpen(""))
+		}
+		for i := range 10 {
+			if n := w.queue.count(fmt.Sprintf("d%d.test", i), queue.Delivered); n != 200 {
+				t.Errorf("d%d.test: %d delivered", i, n)
+			}
+		}
+		if got := w.DomainsOf("outlook"); len(got) != 10 {
+			t.Errorf("domains of the site: %v", got)
+		}
+	})
+}
+
+func TestDestinationLimits(t *testing.T) {
+	t.Parallel()
+	run(t, func(o *Options, w *world) {
+		w.planner.answer = func(_ context.Context, domain string) (*delivery.Plan, error) {
+			return plan(domain, "mx.shared.test"), nil
+		}
+		o.Limits = func(domain string) Limits {
+			if domain == "slow.test" {
+				return Limits{Connections: 1, MessagesPerMinute: 6}
+			}
+			return Limits{}
+		}
+	}, func(w *world) {
+		for range 100 {
+			w.queue.submit("slow.test", 1)
+			w.queue.submit("fast.test", 1)
+		}
+		pass(time.Minute - time.Second)
+		if n := w.queue.count("slow.test", queue.Delivered); n != 6 {
+			t.Errorf("%d delivered in a minute, want 6", n)
+		}
+		if n := w.queue.count("fast.test", queue.Delivered); n != 100 {
+			t.Errorf("%d of the other domain delivered", n)
+		}
+		lane, _ := w.Lane("slow.test", time.Now())
+		if lane.State != "held" || lane.Why != "slow.test: limited to 6 messages a minute" || lane.Until.IsZero() {
+			t.Errorf("the lane says %+v", lane)
+		}
+		if m := w.queue.messages["slow.test"][50]; m.attempts != 0 {
+			t.Error("a limit of our own counted as an attempt")
+		}
+	})
+}
+
+func TestMessagesPerMinuteInAll(t *testing.T) {
+	t.Parallel()
+	run(t, func(o *Options, w *world) { o.MessagesPerMinute = 60 }, func(w *world) {
+		for range 100 {
+			w.queue.submit("a.test", 1)
+			w.queue.submit("b.test", 1)
+		}
+		pass(time.Minute - time.Millisecond)
+		a, b := w.queue.count("a.test", queue.Delivered), w.queue.count("b.test", queue.Delivered)
+		if a+b != 60 || a < 20 || b < 20 {
+			t.Errorf("%d and %d delivered in a minute, want 60 in all, shared", a, b)
+		}
+	})
+}
+
+func TestOnlyMessagesThatAreSentCountForARate(t *testing.T) {
+	t.Parallel()
+	run(t, func(o *Options, w *world) { o.MessagesPerMinute = 600 }, func(w *world) {
+		for i := range 200 {
+			w.queue.submit("a.test", 1)
+			pass(w.deliver.takes)
+			if n := w.queue.count("a.test", queue.Delivered); n != i+1 {
+				t.Fatalf("%d of %d delivered at once, at less than 600 a minute", n, i+1)
+			}
+			pass(100 * time.Millisecond)
+		}
+	})
+}
