@@ -86,10 +86,10 @@ type idIndex struct {
 }
 
 func (x *idIndex) home(id *ID) int {
-	// The low half is a sequence from a random start: spread by itself, and
-	// the IDs of other nodes get mixed in.
-	h := binary.BigEndian.Uint64(id[8:]) ^ binary.BigEndian.Uint64(id[:8])*0x9e3779b97f4a7c15
-	return int(h & uint64(len(x.slots)-1))
+	// Sequences are consecutive: without mixing they would fill one long run
+	// of slots, and every search would walk along it.
+	h := (binary.BigEndian.Uint64(id[8:]) ^ binary.BigEndian.Uint64(id[:8])) * 0x9e3779b97f4a7c15
+	return int(h>>32) & (len(x.slots) - 1)
 }
 
 // find gives the slot of id, or the empty one where it would be.

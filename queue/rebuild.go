@@ -87,7 +87,7 @@ func (r *rebuilder) envelope(key, value []byte) error {
 		r.withStates(id, value)
 		return nil
 	}
-	rec, err := openRecord(value)
+	rec, err := borrowRecord(value)
 	if err == nil {
 		rec.readDigest(&r.digest)
 		if rec.bad {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+	"unsafe"
 )
 
 // Every record begins with a version and ends with a sum over all before it,
@@ -66,17 +67,30 @@ type recordReader struct {
 
 // openRecord checks version and sum. The reader keeps a copy of b.
 func openRecord(b []byte) (recordReader, error) {
-	if len(b) < 1+sumSize {
-		return recordReader{}, errDamaged
+	if err := checkRecord(b); err != nil {
+		return recordReader{}, err
 	}
+	return recordReader{s: string(b[1 : len(b)-sumSize])}, nil
+}
+
+// borrowRecord is openRecord without the copy: what is read of it is valid no
+// longer than b. The walk at start over a million records needs that.
+func borrowRecord(b []byte) (recordReader, error) {
+	if err := checkRecord(b); err != nil {
+		return recordReader{}, err
+	}
+	return recordReader{s: unsafe.String(&b[1], len(b)-1-sumSize)}, nil
+}
+
+func checkRecord(b []byte) error {
 	end := len(b) - sumSize
-	if crc32.Checksum(b[:end], castagnoli) != binary.LittleEndian.Uint32(b[end:]) {
-		return recordReader{}, errDamaged
+	if end < 1 || crc32.Checksum(b[:end], castagnoli) != binary.LittleEndian.Uint32(b[end:]) {
+		return errDamaged
 	}
 	if b[0] != recordVersion {
-		return recordReader{}, errors.New("record of an unknown version: written by a newer program")
+		return errors.New("record of an unknown version: written by a newer program")
 	}
-	return recordReader{s: string(b[1:end])}, nil
+	return nil
 }
 
 func (r *recordReader) fail() {

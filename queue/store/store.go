@@ -300,3 +300,13 @@ func (s *Store) Size(lower, upper []byte) (uint64, error) {
 	defer in.use.RUnlock()
 	return in.db.EstimateDiskUsage(lower, upper)
 }
+
+// Metrics is Pebble's own account of itself, for people.
+func (s *Store) Metrics() string {
+	in, err := s.enter()
+	if err != nil {
+		return err.Error()
+	}
+	defer in.use.RUnlock()
+	return in.db.Metrics().String()
+}
