@@ -2,9 +2,12 @@ package queue
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"postrider/queue/store"
 )
 
 // Event is one line of a message's history.
@@ -185,10 +188,11 @@ func (st *story) tell(env *Envelope) []Event {
 // there any more.
 func (q *Queue) envelope(id ID) (*Envelope, error) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	if q.index.first(id) == noEntry && q.notices.sets[id] == nil && q.messages[id] == nil {
-		return nil, nil
+		q.mu.Unlock()
+		return q.storedEnvelope(id)
 	}
+	defer q.mu.Unlock()
 	m, err := q.hot(id)
 	if err != nil {
 		return nil, err
@@ -196,4 +200,18 @@ func (q *Queue) envelope(id ID) (*Envelope, error) {
 	env := m.env
 	q.unpin(m)
 	return env, nil
+}
+
+// storedEnvelope looks on the disk for the envelope of a message that has left
+// the memory: the write that ends it, and puts the envelope into the history,
+// may still be on its way. Nil: it is done, or there was no such message.
+func (q *Queue) storedEnvelope(id ID) (*Envelope, error) {
+	record, err := q.store.Get(idKey(keyEnvelope, id), nil)
+	if errors.Is(err, store.ErrAbsent) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("queue: envelope of %s: %w", id, err)
+	}
+	return decodeEnvelope(id, record)
 }
