@@ -229,6 +229,7 @@ func (m *MTA) openWaysOut(context.Context) error {
 		ConnectionsPerMinute: m.cfg.Delivery.MaxConnectionsPerMinute,
 		MessagesPerMinute:    m.cfg.Delivery.MaxMessagesPerMinute,
 		MaxRecipients:        m.cfg.Delivery.MaxRecipientsPerTransaction,
+		BackoffFirst:         min(time.Minute, m.cfg.Delivery.Retry[0]),
 		Grace:                m.cfg.ShutdownGrace,
 		Observer:             attemptCounter{m.metrics},
 		Logger:               m.log,
