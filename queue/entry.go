@@ -36,44 +36,6 @@ type entry struct {
 	scheduled bool // first due at a time that a person chose
 }
 
-const (
-	slabBits = 12
-	noEntry  = int32(-1)
-)
-
-// slab keeps the entries in pieces, so that growing copies nothing.
-type slab struct {
-	pieces [][]entry
-	used   int32 // entries ever used
-	free   int32 // the first of the freed ones
-	count  int
-}
-
-func newSlab() slab { return slab{free: noEntry} }
-
-func (s *slab) at(i int32) *entry {
-	return &s.pieces[i>>slabBits][i&(1<<slabBits-1)]
-}
-
-func (s *slab) alloc() int32 {
-	s.count++
-	if i := s.free; i != noEntry {
-		s.free = s.at(i).next
-		return i
-	}
-	if int(s.used)>>slabBits == len(s.pieces) {
-		s.pieces = append(s.pieces, make([]entry, 1<<slabBits))
-	}
-	s.used++
-	return s.used - 1
-}
-
-func (s *slab) release(i int32) {
-	*s.at(i) = entry{next: s.free}
-	s.free = i
-	s.count--
-}
-
 // live reports whether an entry is in use: a freed one has no ID.
 func (e *entry) live() bool { return e.id != ID{} }
 

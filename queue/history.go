@@ -213,5 +213,9 @@ func (q *Queue) storedEnvelope(id ID) (*Envelope, error) {
 	if err != nil {
 		return nil, fmt.Errorf("queue: envelope of %s: %w", id, err)
 	}
-	return decodeEnvelope(id, record)
+	env, err := decodeEnvelope(id, record)
+	if err != nil {
+		return nil, nil // set aside, as the rest of its history tells
+	}
+	return env, nil
 }

@@ -53,7 +53,7 @@ type Options struct {
 	FS           vfs.FS
 	Logger       *slog.Logger
 	MemTableSize uint64 // octets; 0: 32 MB
-	CacheSize    int64  // octets; 0: 64 MB
+	CacheSize    int64  // octets; 0: 32 MB
 	// ReadOnly changes nothing on the disk. A store that is not there, or
 	// damaged, is an error.
 	ReadOnly bool
@@ -82,7 +82,7 @@ func Open(opts Options) (*Store, error) {
 		opts.MemTableSize = 32 << 20
 	}
 	if opts.CacheSize == 0 {
-		opts.CacheSize = 64 << 20
+		opts.CacheSize = 32 << 20
 	}
 	s := &Store{opts: opts, failed: make(chan struct{}, 1)}
 	in, err := s.open()
