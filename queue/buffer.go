@@ -10,11 +10,12 @@ import (
 // too many copies).
 const smallBody = 64 << 10
 
-// The sizes in which buffers are kept for the next use. Larger ones are left
-// to the garbage collector.
+// The sizes in which buffers are kept for the next use: the smallest takes a
+// common message, its prefix included. Larger ones are left to the garbage
+// collector.
 const (
-	smallestBuffer = 4 << 10
-	bufferClasses  = 6 // 4, 8, 16, 32, 64, 128 KiB
+	smallestBuffer = 6 << 10
+	bufferClasses  = 5 // 6, 12, 24, 48, 96 KiB
 )
 
 // buffer is memory that is shared by counting who looks at it.
@@ -32,7 +33,7 @@ func (b *buffer) drop() {
 	}
 }
 
-// bufferPool is ready to use. Classes[i] holds buffers of 4 KiB << i.
+// bufferPool is ready to use. Classes[i] holds buffers of 6 KiB << i.
 type bufferPool struct {
 	classes [bufferClasses]sync.Pool
 }

@@ -239,6 +239,9 @@ func lookAt(schedule *Schedule, m *message, s *recipientState, notify Notify) in
 // message aside.
 func (c *Claim) Content() (*Content, error) {
 	content, err := c.q.content(c.m)
+	if err == nil {
+		return content, nil
+	}
 	var d *damage
 	if errors.As(err, &d) {
 		c.q.mu.Lock()

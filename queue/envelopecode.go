@@ -119,7 +119,8 @@ func (e *Envelope) domains(t *domainTable) {
 }
 
 func (e *Envelope) encodeDomains(w *recordWriter) *domainTable {
-	t := new(domainTable)
+	t := &w.domains
+	*t = domainTable{}
 	e.domains(t)
 	w.uint(uint64(len(t.names)))
 	for i, name := range t.names {

@@ -27,6 +27,7 @@ type recordWriter struct {
 	b       []byte
 	start   int       // where the present record begins
 	remotes []*Remote // those written so far: the next mention is a number
+	domains domainTable
 }
 
 func (w *recordWriter) begin() {

@@ -16,6 +16,12 @@ import (
 
 var errShut = errors.New("store: this instance has failed and may not write any more")
 
+// Each refusal takes a little longer than the one before.
+const (
+	refusalPause    = 100 * time.Microsecond
+	maxRefusalPause = time.Second
+)
+
 // gate is a file system that can be shut against writing. Shut, it lets a
 // failed instance of the database run out without touching the files that the
 // next one works on. The first error of a write, a sync or the making of a
@@ -28,6 +34,7 @@ type gate struct {
 	// stranded: a goroutine was stopped for good, so the instance cannot be
 	// closed.
 	stranded atomic.Bool
+	refused  atomic.Int64 // changes after the gate was shut
 	syncing  atomic.Int64 // since when a sync is under way, unix nanoseconds; 0: none
 }
 
@@ -75,6 +82,12 @@ func (g *gate) strandInRotation() {
 
 // quiet is change for what may fail without harm.
 func (g *gate) quiet(f func() error) error {
+	if g.closed.Load() {
+		// Pebble tries a failed flush again at once, for ever.
+		n := g.refused.Add(1)
+		time.Sleep(min(time.Duration(n)*refusalPause, maxRefusalPause))
+		return errShut
+	}
 	g.writes.RLock()
 	defer g.writes.RUnlock()
 	if g.closed.Load() {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // open makes a new instance on the directory. A damaged store is mended first.
@@ -38,6 +39,11 @@ func (s *Store) open() (*instance, error) {
 func (s *Store) openMending(in *instance) (*pebble.DB, error) {
 	if s.opts.ReadOnly {
 		return s.openWithin(in, s.opts)
+	}
+	if s.cur.Load() != nil { // it has failed before
+		if err := s.probe(); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.recoverReplace(); err != nil {
 		return nil, err
@@ -70,6 +76,33 @@ func (s *Store) openMending(in *instance) (*pebble.DB, error) {
 		}
 	}
 	return s.openWithin(in, s.opts)
+}
+
+// probeSize is about what opening the store may write at once.
+const probeSize = 1 << 20
+
+// probe writes a file and syncs it. On a disk that fails, opening the database
+// would not end: Pebble waits for a flush that it tries for ever.
+func (s *Store) probe() error {
+	fs, name := s.opts.FS, s.beside(".probe")
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("try the disk: %w", err)
+	}
+	_, err = f.Write(make([]byte, probeSize))
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if rerr := fs.Remove(name); err == nil {
+		err = rerr
+	}
+	if err != nil {
+		return fmt.Errorf("try the disk: %w", err)
+	}
+	return nil
 }
 
 // openWithin opens the database on a goroutine of its own: when a fatal error
