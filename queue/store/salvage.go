@@ -22,7 +22,8 @@ import (
 // the tables that came later. So a manifest is looked at before Pebble sees
 // it, and where its middle is damaged the store is put together again from all
 // tables and logs, without it: of each key the newest version counts, and
-// every version has its number.
+// every version has its number. Deletions of whole ranges are not followed: of
+// what the queue deletes so, nothing does harm when it comes back.
 
 // manifestSound reports whether what does not read in the manifest is at most
 // its torn end, as a crash leaves it.

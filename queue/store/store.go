@@ -5,9 +5,13 @@
 // Pebble reports a failed write or sync only by calling Logger.Fatalf or by
 // panicking, and what it acknowledged before that is not to be trusted. So
 // every instance of the database works through a gate over its file system:
-// the first failed write closes the gate, marks the instance as failed, and
+// the first failed write shuts the gate, marks the instance as failed, and
 // nothing that the dead instance still does can reach the disk. Reopen then
-// opens a new instance on the same directory.
+// opens a new instance on the same directory. All commits are made by one
+// goroutine, see committer; reads are made by their callers.
+//
+// Damage in logs, tables and manifest is mended by copying what still reads,
+// see mend.go and salvage.go; the damaged store is kept beside the new one.
 //
 // The package knows keys and values, not messages.
 package store
@@ -33,6 +37,8 @@ var (
 	// ErrUnknown: the write failed on its way, and may or may not be found
 	// after the store was opened again.
 	ErrUnknown = errors.New("store: write failed, its fate is unknown")
+	// ErrHopeless: the process must be restarted to get a working store.
+	ErrHopeless = errors.New("store: restart needed")
 )
 
 // How long a stalled or hanging disk is waited for before new writes are
@@ -133,9 +139,6 @@ func (s *Store) Reopen() error {
 	s.cur.Store(in)
 	return nil
 }
-
-// ErrHopeless: the process must be restarted to get a working store.
-var ErrHopeless = errors.New("store: restart needed")
 
 // Close flushes nothing: everything committed is in the log. The caller sees
 // to it that nothing else uses the store.
@@ -299,14 +302,4 @@ func (s *Store) Size(lower, upper []byte) (uint64, error) {
 	}
 	defer in.use.RUnlock()
 	return in.db.EstimateDiskUsage(lower, upper)
-}
-
-// Metrics is Pebble's own account of itself, for people.
-func (s *Store) Metrics() string {
-	in, err := s.enter()
-	if err != nil {
-		return err.Error()
-	}
-	defer in.use.RUnlock()
-	return in.db.Metrics().String()
 }

@@ -129,3 +129,39 @@ func TestFailedWriteIsNeverAcknowledged(t *testing.T) {
 		})
 	}
 }
+
+// TestLongFailure: the disk fails for as long as ten attempts to open the
+// store again. Nothing piles up, and then it works.
+func TestLongFailure(t *testing.T) {
+	t.Parallel()
+	f := &failing{kinds: map[errorfs.OpKind]bool{errorfs.OpFileWrite: true}}
+	s := open(t, errorfs.Wrap(vfs.NewMem(), f))
+	if err := put(s, "before", "x"); err != nil {
+		t.Fatal(err)
+	}
+	f.on.Store(true)
+	if err := put(s, "never", "x"); !errors.Is(err, ErrUnknown) {
+		t.Fatalf("write on a failing disk: %v", err)
+	}
+	if err := put(s, "never", "x"); !errors.Is(err, ErrFailed) {
+		t.Fatalf("write on a failed store: %v", err)
+	}
+	for range 10 {
+		if err := s.Reopen(); err == nil || errors.Is(err, ErrHopeless) {
+			t.Fatalf("reopen on a failing disk: %v", err)
+		}
+	}
+	if s.abandoned > 0 {
+		t.Errorf("%d instances were left behind", s.abandoned)
+	}
+	f.on.Store(false)
+	if err := s.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get([]byte("before"), nil); err != nil {
+		t.Error(err)
+	}
+	if err := put(s, "after", "x"); err != nil {
+		t.Error(err)
+	}
+}
