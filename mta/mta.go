@@ -140,7 +140,7 @@ func (m *MTA) openWaysIn(ctx context.Context) error {
 	hostname := m.identity.hostname()
 	var err error
 	m.metrics, err = metrics.New(metrics.Options{
-		Registerer: m.registry, Version: m.opts.Version, Classes: bounceClasses(),
+		Registerer: m.registry, Version: m.opts.Version,
 		Depth: m.queue.Depth, StoreError: m.queue.Err,
 		Connections: func() int { open, _ := m.agent.Connections(); return open },
 	})

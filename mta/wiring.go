@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 
 	"postrider/config"
 	"postrider/dkim"
@@ -220,15 +219,4 @@ func trustsLoopback(cfg *config.Config) bool {
 		}
 	}
 	return false
-}
-
-// bounceClasses are the classes that the rules can give an outcome.
-func bounceClasses() []string {
-	var all []string
-	for _, r := range delivery.DefaultRules() {
-		if r.Class != "" && !slices.Contains(all, r.Class) {
-			all = append(all, r.Class)
-		}
-	}
-	return all
 }

@@ -45,7 +45,7 @@ func (q *Queue) obey(m *message, r int32, o order, at int64) bool {
 			text = o.reason
 		}
 		q.finish(m, r, StatusFailed, &Outcome{Verdict: Failed, Scope: ScopeRecipient, Stage: StageQueue,
-			Status: "5.3.0", Text: clip(text)})
+			Status: "5.3.0", Text: clip(text), Class: ClassOperator})
 		q.owe(m, r, NoticeFailure, at, 0)
 	}
 	s.dirty = true

@@ -79,8 +79,7 @@ type Outcome struct {
 	// Passed: the remote took over the duty to report success (it supports
 	// DSN), so no "relayed" report is owed by us (RFC 3461, section 5.2.2).
 	Passed bool
-	// Class is the bounce class ("invalid-recipient", "policy", ...); empty: not classified.
-	Class string
+	Class  Class
 }
 
 // Timing is how the time of an attempt was spent, for the log and the

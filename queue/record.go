@@ -212,7 +212,7 @@ func (w *recordWriter) outcome(o *Outcome) {
 	w.uint(uint64(max(o.Code, 0)))
 	w.string(clip(o.Status))
 	w.string(clip(o.Text))
-	w.string(clip(o.Class))
+	w.string(clip(string(o.Class)))
 	w.uint(uint64(max(o.RetryAfter, 0)))
 	w.remote(o.Remote)
 }
@@ -225,7 +225,7 @@ func (r *recordReader) outcome() *Outcome {
 	o.Code = int(r.uint())
 	o.Status = r.string()
 	o.Text = r.string()
-	o.Class = r.string()
+	o.Class = Class(r.string())
 	o.RetryAfter = time.Duration(r.uint())
 	o.Remote = r.remote()
 	if o.Verdict > Failed || o.Scope > ScopeLocal || o.Stage > StageQueue {

@@ -119,7 +119,7 @@ func (q *Queue) finish(m *message, r int32, status Status, o *Outcome) {
 // expired is the outcome of a recipient whose time is over. It keeps the last
 // words of the remote side, which say what stood in the way.
 func expired(m *message, s *recipientState, last *Outcome, at int64) *Outcome {
-	o := &Outcome{Verdict: Failed, Scope: ScopeRecipient, Stage: StageQueue, Status: "4.4.7"}
+	o := &Outcome{Verdict: Failed, Scope: ScopeRecipient, Stage: StageQueue, Status: "4.4.7", Class: ClassExpired}
 	age := time.Duration(at - m.firstDue() - s.paused).Round(time.Second)
 	o.Text = fmt.Sprintf("not delivered within %s", age)
 	switch {
@@ -132,7 +132,10 @@ func expired(m *message, s *recipientState, last *Outcome, at int64) *Outcome {
 	}
 	o.Text = clip(o.Text)
 	if last != nil {
-		o.Remote, o.Class = last.Remote, last.Class
+		o.Remote = last.Remote
+		if last.Class != ClassNone {
+			o.Class = last.Class
+		}
 	}
 	return o
 }

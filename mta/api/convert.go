@@ -96,7 +96,7 @@ func outcomeOf(o *queue.Outcome) *wire.Outcome {
 		Code:              o.Code,
 		Status:            o.Status,
 		Text:              o.Text,
-		Class:             o.Class,
+		Class:             string(o.Class),
 		InDoubt:           o.InDoubt,
 		RetryAfterSeconds: o.RetryAfter.Seconds(),
 	}

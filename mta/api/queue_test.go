@@ -208,6 +208,7 @@ func TestActionRefusals(t *testing.T) {
 		"id that is not there":   {"cancel", `{"selector":{"ids":["01aaaaaaaaaaaaaaaaaaaaaaaa","0"]}}`, 409, "several"},
 		"prefix of nothing":      {"cancel", `{"selector":{"ids":["7zzzz"]}}`, 404, "no such message"},
 		"status of the past":     {"cancel", `{"selector":{"status":["delivered"]}}`, 400, "waiting, active or held"},
+		"unknown class":          {"cancel", `{"selector":{"class":"full"}}`, 400, "mailbox-full"},
 		"unknown status":         {"cancel", `{"selector":{"status":["stuck"]}}`, 400, "waiting"},
 		"older than what":        {"cancel", `{"selector":{"older_than":"5"}}`, 400, "older_than"},
 		"pace of a cancel":       {"cancel", `{"all":true,"pace":5}`, 400, "retry alone"},

@@ -18,7 +18,7 @@ import (
 // the class of the last outcome and the null sender.
 type selection struct {
 	queue.Selector
-	class      string
+	class      queue.Class
 	nullSender bool
 	// nothing: it names a site of which no domain is known. An empty list of
 	// domains would mean all of them.
@@ -27,7 +27,10 @@ type selection struct {
 
 // selectionOf checks a selector and finds what it names.
 func (s *Server) selectionOf(w wire.Selector) (selection, error) {
-	sel := selection{class: w.Class}
+	sel := selection{class: queue.Class(w.Class)}
+	if w.Class != "" && !sel.class.Known() {
+		return sel, problem(400, "class %q is unknown: use one of %s", w.Class, classList())
+	}
 	sel.Tag = w.Tag
 	for _, text := range w.IDs {
 		id, err := s.find(text)
@@ -132,7 +135,7 @@ func (sel *selection) matches(m *queue.Message, i int, now time.Time) bool {
 
 // byDomain: nothing but domain and status are asked for.
 func (sel *selection) byDomain() bool {
-	return len(sel.IDs) == 0 && sel.Sender+sel.Recipient+sel.Tag+sel.class == "" && sel.OlderThan == 0 && !sel.nullSender
+	return len(sel.IDs) == 0 && sel.Sender+sel.Recipient+sel.Tag+string(sel.class) == "" && sel.OlderThan == 0 && !sel.nullSender
 }
 
 // countIn counts the recipients of a domain that match, where byDomain.

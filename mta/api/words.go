@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"strings"
 
 	"postrider/queue"
 )
@@ -62,6 +63,15 @@ func list(set words) string {
 		out += w
 	}
 	return out
+}
+
+// classList names the bounce classes for an error.
+func classList() string {
+	var names []string
+	for _, c := range queue.Classes() {
+		names = append(names, string(c))
+	}
+	return strings.Join(names, ", ")
 }
 
 func notifyOf(texts []string) (queue.Notify, error) {

@@ -212,7 +212,7 @@ func (c *carrier) transactionDone(tx *smtpclient.Transaction, res *smtpclient.Re
 			s.hasDelivered = true
 		}
 		if !c.toOtherFamily(w, r) {
-			c.work.Done(w.attempt, r)
+			c.hand(w.attempt, r)
 		}
 	}
 	c.free(f)
@@ -236,7 +236,7 @@ func (c *carrier) giveBack(a *Attempt) {
 	r := c.begun(time.Now())
 	r.EndedAt = r.StartedAt
 	r.Outcomes = make([]queue.Outcome, len(a.Recipients))
-	c.work.Done(a, r)
+	c.hand(a, r)
 }
 
 // begun readies the report. The time to connect is told with the first
@@ -259,7 +259,7 @@ func (c *carrier) reportLocal(f *flight) {
 	r.EndedAt = now
 	r.Outcomes = f.outcomes
 	r.MaxRecipients = c.session.ext.RcptMax
-	c.work.Done(f.attempt, r)
+	c.hand(f.attempt, r)
 	c.free(f)
 }
 
@@ -287,7 +287,7 @@ func (c *carrier) giveUp() {
 		}
 		r.Slow = o.Code == 421
 	}
-	c.work.Done(head, r)
+	c.hand(head, r)
 	c.returnPending()
 }
 
@@ -303,6 +303,14 @@ func (c *carrier) returnPending() {
 		c.giveBack(w.attempt)
 	}
 	c.pending = c.pending[:0]
+}
+
+// hand gives a finished attempt back, with every reason classified.
+func (c *carrier) hand(a *Attempt, r *Report) {
+	for i := range r.Outcomes {
+		classifyReason(&r.Outcomes[i])
+	}
+	c.work.Done(a, r)
 }
 
 func fill(outcomes []queue.Outcome, o queue.Outcome) {

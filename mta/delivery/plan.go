@@ -205,5 +205,6 @@ func PlanOutcome(err error) queue.Outcome {
 	if o.Verdict == queue.Deferred {
 		o.Status = withClass(o.Status, '4')
 	}
+	classifyReason(&o)
 	return o
 }

@@ -36,7 +36,7 @@ type Rule struct {
 	Pattern *regexp.Regexp
 	Action  Action
 	For     time.Duration // of a Pause
-	Class   string        // the bounce class, where the rule knows it
+	Class   queue.Class   // the bounce class, where the rule knows it
 }
 
 // Rules are tried in order. A nil Rules reads nothing but the codes.

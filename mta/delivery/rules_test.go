@@ -17,7 +17,7 @@ func TestDefaultRules(t *testing.T) {
 		retry time.Duration
 		slow  bool
 		pause time.Duration
-		class string
+		class queue.Class
 	}{
 		{450, "4.7.1 Greylisted, see http://x.test", 0, false, 0, "greylisted"},
 		{451, "4.7.1 Greylisting in action, please come back in 5 minutes", 5 * time.Minute, false, 0, "greylisted"},

@@ -58,6 +58,9 @@ func (e *entry) log(l *slog.Logger, r *queue.Recipient, o *queue.Outcome) {
 		slog.String("status", o.Status),
 		slog.String("reply", replyText(o)),
 	)
+	if o.Class != queue.ClassNone {
+		attrs = append(attrs, slog.String("class", string(o.Class)))
+	}
 	if h := o.Remote; h != nil {
 		attrs = append(attrs, slog.String("mx", h.Host))
 		if h.IP.IsValid() {

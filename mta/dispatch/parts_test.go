@@ -141,7 +141,7 @@ func TestLogLines(t *testing.T) {
 	}
 	outcomes := []queue.Outcome{
 		{Verdict: queue.Delivered, Code: 250, Status: "2.0.0", Text: "2.0.0 ok\" x=y", Remote: remote},
-		{Verdict: queue.Deferred, Status: "4.4.2", Text: "connection lost", Remote: remote, InDoubt: true},
+		{Verdict: queue.Deferred, Status: "4.4.2", Text: "connection lost", Remote: remote, InDoubt: true, Class: queue.ClassNetwork},
 		{},
 	}
 	var log bytes.Buffer
@@ -157,7 +157,7 @@ func TestLogLines(t *testing.T) {
 	const common = ` from=s@from.test to=%@a.test domain=a.test attempt=3 `
 	const end = ` mx=mx.a.test ip=192.0.2.1 tls="TLS1.3 X" demand=enable delay=5m13.34s delays=300/12/0.040/1.3`
 	want := `level=INFO msg=delivered id=` + c.Envelope.ID.String() + strings.ReplaceAll(common, "%", "a") + `status=2.0.0 reply="250 2.0.0 ok\" x=y"` + end + "\n" +
-		`level=INFO msg=deferred id=` + c.Envelope.ID.String() + strings.ReplaceAll(common, "%", "b") + `status=4.4.2 reply="connection lost"` + end + " in_doubt=true\n"
+		`level=INFO msg=deferred id=` + c.Envelope.ID.String() + strings.ReplaceAll(common, "%", "b") + `status=4.4.2 reply="connection lost" class=network` + end + " in_doubt=true\n"
 	if got := log.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

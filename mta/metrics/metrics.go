@@ -15,7 +15,6 @@ package metrics
 
 import (
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,8 +28,6 @@ import (
 type Options struct {
 	Registerer prometheus.Registerer
 	Version    string // of the build
-	// Classes are the bounce classes that outcomes may carry, beside "other".
-	Classes []string
 	// Depth is asked at each scrape; nil: no figures of the queue.
 	Depth func(now time.Time) queue.Depth
 	// Connections answers the open outgoing connections; nil: not shown.
@@ -80,7 +77,10 @@ func New(o Options) (*Metrics, error) {
 		inDoubt:       r.counter("recipients_in_doubt_total", "Attempts whose connection was lost after the whole content and before the reply."),
 		delivery:      r.histogram("delivery_seconds", "Time from acceptance to delivery, for each recipient.", deliveryBuckets),
 	}
-	classes := append(slices.DeleteFunc(slices.Clone(o.Classes), func(c string) bool { return c == other }), other)
+	var classes []string
+	for _, c := range queue.Classes() {
+		classes = append(classes, string(c))
+	}
 	m.deferred = r.counters("recipients_deferred_total", "Attempts that were deferred, for each recipient.", "class", classes)
 	m.bounced = r.counters("recipients_bounced_total", "Recipients that were given up: refused for good, or expired.", "class", classes)
 	m.refused = r.refusals()
@@ -184,8 +184,8 @@ func (m *Metrics) outcome(o *queue.Outcome, sinceArrival time.Duration) {
 	}
 }
 
-func countClass(by map[string]prometheus.Counter, class string) {
-	c, ok := by[class]
+func countClass(by map[string]prometheus.Counter, class queue.Class) {
+	c, ok := by[string(class)]
 	if !ok {
 		c = by[other]
 	}

@@ -91,7 +91,7 @@ func TestReasons(t *testing.T) {
 
 func TestAttempts(t *testing.T) {
 	t.Parallel()
-	m, r := newMetrics(t, Options{Classes: []string{"policy", "other", "mailbox-full"}})
+	m, r := newMetrics(t, Options{})
 	delivered := queue.Outcome{Verdict: queue.Delivered, Stage: queue.StageFinal}
 	m.Attempt([]queue.Outcome{delivered, delivered, {Verdict: queue.Deferred, Stage: queue.StageRCPT, Class: "mailbox-full"}},
 		queue.Timing{Connect: time.Second, Transfer: time.Second}, 3*time.Second)
@@ -180,7 +180,7 @@ func TestRegisteredTwiceIsAnError(t *testing.T) {
 }
 
 func BenchmarkAttempt(b *testing.B) {
-	m, _ := newMetrics(b, Options{Classes: []string{"policy"}})
+	m, _ := newMetrics(b, Options{})
 	o := []queue.Outcome{{Verdict: queue.Delivered, Stage: queue.StageFinal}}
 	b.ReportAllocs()
 	for b.Loop() {
