@@ -207,6 +207,7 @@ func (m *MTA) openWaysOut(context.Context) error {
 		Policies: &publishedPolicies{resolver: m.resolver, sts: m.sts, port: m.cfg.Delivery.Port},
 	}
 	o := agentOptions(m.cfg, m.identity, m.guard, m.log)
+	o.Converter = converter{m.intake}
 	if m.cfg.TLSRPT.Enabled {
 		if err := m.openTLSReports(&o); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -80,15 +81,24 @@ type Connection struct {
 // may be called by many goroutines.
 type Converter interface {
 	// Convert gives the content with the changes that need asks for, signed
-	// anew, and takes the given one over. An error means that conversion is
-	// impossible or would break the message; the given content is not closed.
-	Convert(e *queue.Envelope, content *queue.Content, need Need) (*queue.Content, error)
+	// anew; the closer gives back what it holds. An *Unconvertible is for good:
+	// the message cannot be converted, or would break. Any other error is
+	// trouble of our own that may pass.
+	Convert(content Opener, need Need) (smtpclient.Body, io.Closer, error)
 }
+
+// Unconvertible says that a message cannot be made to fit.
+type Unconvertible struct {
+	Status string // 5.6.3 or 5.6.7 (RFC 3463, section 3.7; RFC 6531, section 4.4)
+	Reason string
+}
+
+func (e *Unconvertible) Error() string { return e.Reason }
 
 // Need is what keeps a message from being sent as it is.
 type Need struct {
-	SevenBit     bool // the host has no 8BITMIME
-	ASCIIHeaders bool // the host has no SMTPUTF8
+	SevenBit     bool // the host lacks 8BITMIME: header and body
+	ASCIIHeaders bool // the host lacks SMTPUTF8: the header
 }
 
 // Agent carries attempts out. It is safe for concurrent use; each Deliver is

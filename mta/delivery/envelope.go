@@ -21,10 +21,16 @@ type flight struct {
 	tx       smtpclient.Transaction
 	who      []int           // the attempt's recipient behind each of the transaction's
 	outcomes []queue.Outcome // of the attempt; those not in who are decided already
-	content  *queue.Content  // opened before its turn, or converted
+	opened   content         // before its turn, or converted
 	openErr  error
 	number   int  // of the transaction on its session, from 0
 	isFirst  bool // on a session that came from the pool, of this time
+}
+
+// content is what is sent, with what gives it back; the zero value is none.
+type content struct {
+	smtpclient.Body
+	io.Closer
 }
 
 func newFlight() *flight {
@@ -36,22 +42,28 @@ func newFlight() *flight {
 
 // open gives the content to the session.
 func (f *flight) open() (smtpclient.Body, io.Closer, error) {
-	content := f.content
-	f.content = nil
-	if content == nil {
-		content, f.openErr = f.attempt.Content.Content()
-		if f.openErr != nil {
-			return smtpclient.Body{}, nil, f.openErr
+	if f.opened.Closer == nil {
+		c, err := f.attempt.Content.Content()
+		if err != nil {
+			f.openErr = err
+			return smtpclient.Body{}, nil, err
 		}
+		f.opened = asStored(c)
 	}
-	return smtpclient.Body{Head: content.Head, Data: content.Data, File: content.File, Size: content.Size}, content, nil
+	c := f.opened
+	f.opened = content{}
+	return c.Body, c.Closer, nil
+}
+
+func asStored(c *queue.Content) content {
+	return content{smtpclient.Body{Head: c.Head, Data: c.Data, File: c.File, Size: c.Size}, c}
 }
 
 // discard gives back what the session did not come to open.
 func (f *flight) discard() {
-	if f.content != nil {
-		f.content.Close()
-		f.content = nil
+	if f.opened.Closer != nil {
+		f.opened.Close()
+		f.opened = content{}
 	}
 }
 
@@ -64,13 +76,11 @@ func (f *flight) prepare(s *session, convert Converter) bool {
 	f.who, f.tx.Rcpts = f.who[:0], f.tx.Rcpts[:0]
 	f.openErr = nil
 	f.tx.From = env.Sender
-	if ext.SizeKnown && ext.Size > 0 && env.Size > ext.Size {
-		// RFC 1870, section 6.1: no need to ask.
-		f.refuse(s, "5.3.4", fmt.Sprintf("the message has %d octets, and %s takes at most %d", env.Size, s.label, ext.Size))
+	if !f.isWithinSize(s, env.Size) {
 		return false
 	}
 	need := Need{SevenBit: env.Body == queue.Body8BitMIME && !ext.EightBitMIME}
-	if !ext.SMTPUTF8 && !f.downgrade(s, &need) {
+	if !takesUTF8(ext) && !f.downgrade(s, &need) {
 		return false
 	}
 	if need != (Need{}) && !f.convert(s, convert, need) {
@@ -83,6 +93,22 @@ func (f *flight) prepare(s *session, convert Converter) bool {
 	}
 	f.tx.Params = f.mailParams(ext)
 	return true
+}
+
+// takesUTF8 reports whether a host takes internationalized mail. One that
+// offers SMTPUTF8 without 8BITMIME breaks RFC 6531, section 3.1, and is given
+// what any host takes.
+func takesUTF8(ext *smtpclient.Extensions) bool { return ext.SMTPUTF8 && ext.EightBitMIME }
+
+// isWithinSize reports whether the host takes a message of that size; if not,
+// there is no need to ask it (RFC 1870, section 6.1).
+func (f *flight) isWithinSize(s *session, size int64) bool {
+	limit := s.ext.Size
+	if !s.ext.SizeKnown || limit == 0 || size <= limit {
+		return true
+	}
+	f.refuse(s, "5.3.4", fmt.Sprintf("the message has %d octets, and %s takes at most %d", size, s.label, limit))
+	return false
 }
 
 // refuse decides all that is open for a fact of our own.
@@ -114,31 +140,26 @@ func (f *flight) downgrade(s *session, need *Need) bool {
 	if !env.SMTPUTF8 {
 		return true
 	}
-	content, err := f.attempt.Content.Content()
+	c, err := f.attempt.Content.Content()
 	if err != nil {
-		f.openErr = err
-		f.settleOpenError(s, err)
+		f.postpone(s, openOutcome(err))
 		return false
 	}
-	f.content = content
-	isPlain, err := hasASCIIHeader(content)
+	isPlain, err := hasASCIIHeader(c)
+	f.opened = asStored(c)
 	if err != nil {
-		f.discard()
-		f.openErr = err
-		f.settleOpenError(s, err)
+		f.postpone(s, openOutcome(err))
 		return false
 	}
 	need.ASCIIHeaders = !isPlain
 	return true
 }
 
-// settleOpenError decides everything after the content could not be had.
-func (f *flight) settleOpenError(s *session, err error) {
-	o := openOutcome(err)
+// postpone decides everything after trouble of our own with the content.
+func (f *flight) postpone(s *session, o queue.Outcome) {
+	f.discard()
 	o.Remote = s.remote
-	for i := range f.outcomes {
-		f.outcomes[i] = o
-	}
+	fill(f.outcomes, o)
 }
 
 func openOutcome(err error) queue.Outcome {
@@ -196,32 +217,29 @@ func asciiUntilBlankLine(b []byte) (ascii, ended bool) {
 
 // convert replaces the content by one that fits the host.
 func (f *flight) convert(s *session, convert Converter, need Need) bool {
+	f.discard()
 	status, lack := "5.6.3", "8BITMIME"
 	if need.ASCIIHeaders {
 		status, lack = "5.6.7", "SMTPUTF8"
 	}
+	needs := fmt.Sprintf("the message needs %s, which %s does not offer", lack, s.label)
 	if convert == nil {
-		f.refuse(s, status, fmt.Sprintf("the message needs %s, which %s does not offer", lack, s.label))
+		f.refuse(s, status, needs)
 		return false
 	}
-	content := f.content
-	f.content = nil
-	if content == nil {
-		var err error
-		if content, err = f.attempt.Content.Content(); err != nil {
-			f.openErr = err
-			f.settleOpenError(s, err)
-			return false
-		}
-	}
-	converted, err := convert.Convert(f.attempt.Envelope, content, need)
-	if err != nil {
-		content.Close()
-		f.refuse(s, status, fmt.Sprintf("the message needs %s, which %s does not offer, and cannot be converted: %v", lack, s.label, err))
+	body, closer, err := convert.Convert(f.attempt.Content, need)
+	var unfit *Unconvertible
+	switch {
+	case errors.As(err, &unfit):
+		f.refuse(s, unfit.Status, fmt.Sprintf("%s, and cannot be converted: %s", needs, unfit.Reason))
+		return false
+	case err != nil:
+		f.postpone(s, queue.Outcome{Verdict: queue.Deferred, Scope: queue.ScopeMessage, Stage: queue.StageQueue, Status: "4.3.0",
+			Text: oneLine(fmt.Sprintf("%s, and converting it failed: %v", needs, err))})
 		return false
 	}
-	f.content = converted
-	return true
+	f.opened = content{body, closer}
+	return f.isWithinSize(s, body.Size)
 }
 
 // address fills in the recipients that the host can be given.
@@ -230,7 +248,7 @@ func (f *flight) address(s *session) {
 	for i := range f.attempt.Recipients {
 		r := &f.attempt.Recipients[i]
 		to := r.Address
-		if !ext.SMTPUTF8 && !isASCII(to) {
+		if !takesUTF8(ext) && !isASCII(to) {
 			var ok bool
 			if to, ok = asciiAddress(to); !ok {
 				f.outcomes[i] = localFailure(s, queue.ScopeRecipient, "5.6.7", fmt.Sprintf("the address is not ASCII, and %s does not offer SMTPUTF8", s.label))
@@ -260,11 +278,11 @@ func (f *flight) mailParams(ext *smtpclient.Extensions) string {
 	env := f.attempt.Envelope
 	o := smtpclient.MailOptions{
 		Size:       env.Size,
-		SMTPUTF8:   ext.SMTPUTF8 && (env.SMTPUTF8 || !isASCII(f.tx.From) || f.hasUTF8Recipient()),
+		SMTPUTF8:   takesUTF8(ext) && (env.SMTPUTF8 || !isASCII(f.tx.From) || f.hasUTF8Recipient()),
 		RequireTLS: env.RequireTLS,
 	}
-	if f.content != nil {
-		o.Size = f.content.Size
+	if f.opened.Closer != nil {
+		o.Size = f.opened.Size
 	}
 	if env.Body == queue.Body8BitMIME && ext.EightBitMIME {
 		o.Body = "8BITMIME"

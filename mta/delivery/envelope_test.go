@@ -1,12 +1,12 @@
 package delivery
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"testing"
 
+	"postrider/mta/smtpclient"
 	"postrider/mta/smtptest"
 	"postrider/queue"
 )
@@ -52,16 +52,22 @@ func TestSizeIsObeyedBeforeSending(t *testing.T) {
 
 func Test8BitMail(t *testing.T) {
 	t.Parallel()
+	failed, deferred := want{queue.Failed, queue.ScopeMessage, queue.StagePolicy, 0, "5.6.3", ""}, want{queue.Deferred, queue.ScopeMessage, queue.StageQueue, 0, "4.3.0", ""}
+	says := func(w want, text string) want { w.text = text; return w }
+	large := want{queue.Failed, queue.ScopeMessage, queue.StagePolicy, 0, "5.3.4", fmt.Sprintf("has %d octets", len(converted))}
 	for name, tt := range map[string]struct {
 		extensions []string
 		convert    Converter
 		params     string
-		fails      string // text
+		want       want // zero: delivered
 	}{
-		"offered":             {[]string{"8BITMIME"}, nil, "BODY=8BITMIME", ""},
-		"not offered":         {nil, nil, "", "needs 8BITMIME"},
-		"converted":           {nil, converter{}, "", ""},
-		"cannot be converted": {nil, converter{errors.New("it is signed")}, "", "cannot be converted: it is signed"},
+		"offered":                           {[]string{"8BITMIME"}, nil, "BODY=8BITMIME", want{}},
+		"not offered":                       {nil, nil, "", says(failed, "needs 8BITMIME")},
+		"converted":                         {[]string{"SIZE"}, converter{}, fmt.Sprintf("SIZE=%d", len(converted)), want{}},
+		"cannot be converted":               {nil, converter{&Unconvertible{"5.6.3", "it is signed"}}, "", says(failed, "cannot be converted: it is signed")},
+		"conversion fails":                  {nil, converter{errBroken}, "", says(deferred, "converting it failed: checksum")},
+		"too large when converted":          {[]string{fmt.Sprintf("SIZE %d", len(converted)-1)}, converter{}, "", large},
+		"SMTPUTF8 does not stand in for it": {[]string{"SMTPUTF8"}, converter{}, "", want{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -71,9 +77,10 @@ func Test8BitMail(t *testing.T) {
 			s.mx("a.test", "mx1.a.test")
 			m := mail("r@a.test")
 			m.attempt.Envelope.Body = queue.Body8BitMIME
+			m.attempt.Envelope.Size = 1
 			s.deliver(m)
-			if tt.fails != "" {
-				check(t, m.outcome(t), want{queue.Failed, queue.ScopeMessage, queue.StagePolicy, 0, "5.6.3", tt.fails})
+			if tt.want != (want{}) {
+				check(t, m.outcome(t), tt.want)
 				return
 			}
 			checkDelivered(t, m.outcome(t))
@@ -89,11 +96,11 @@ const converted = "Subject: converted\r\n\r\nseven bits\r\n"
 
 type converter struct{ err error }
 
-func (c converter) Convert(_ *queue.Envelope, _ *queue.Content, need Need) (*queue.Content, error) {
+func (c converter) Convert(_ Opener, _ Need) (smtpclient.Body, io.Closer, error) {
 	if c.err != nil {
-		return nil, c.err
+		return smtpclient.Body{}, nil, c.err
 	}
-	return &queue.Content{Data: []byte(converted), Size: int64(len(converted))}, nil
+	return smtpclient.Body{Data: []byte(converted), Size: int64(len(converted))}, io.NopCloser(nil), nil
 }
 
 func TestSMTPUTF8(t *testing.T) {
@@ -117,12 +124,16 @@ func TestSMTPUTF8(t *testing.T) {
 		"the recipient needs it":            {false, "s@from.test", "jürg@a.test", true, hello, "", "", false, "5.6.7", queue.ScopeRecipient},
 		"the sender needs it":               {false, "jürg@from.test", "r@a.test", true, hello, "", "", false, "5.6.7", queue.ScopeMessage},
 		"a header field needs it":           {false, "s@from.test", "r@a.test", true, utf8Header, "", "", false, "5.6.7", queue.ScopeMessage},
+		"what is offered without 8BITMIME":  {true, "s@from.test", "jürg@a.test", true, hello, "", "", false, "5.6.7", queue.ScopeRecipient},
 		"only the body has octets over 127": {false, "s@from.test", "r@a.test", true, "Subject: x\r\n\r\ngrüße\r\n", "s@from.test", "r@a.test", false, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t)
 			script := smtptest.Script{Extensions: []string{"8BITMIME"}}
+			if name == "what is offered without 8BITMIME" { // RFC 6531, section 3.1
+				script.Extensions = nil
+			}
 			if tt.offered {
 				script.Extensions = append(script.Extensions, "SMTPUTF8")
 			}
@@ -144,6 +155,23 @@ func TestSMTPUTF8(t *testing.T) {
 				t.Errorf("received %+v", tx)
 			}
 		})
+	}
+}
+
+// A header field that only its words make need SMTPUTF8 is encoded.
+func TestSMTPUTF8HeaderIsConverted(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.options.Converter = converter{}
+	mx := s.host("mx1.a.test", smtptest.Script{Extensions: []string{"8BITMIME"}})
+	s.mx("a.test", "mx1.a.test")
+	m := mail("r@a.test")
+	m.content = "Subject: grüße\r\n\r\nx\r\n"
+	m.attempt.Envelope.SMTPUTF8, m.attempt.Envelope.Body = true, queue.Body8BitMIME
+	s.deliver(m)
+	checkDelivered(t, m.outcome(t))
+	if tx := mx.Transactions()[0]; string(tx.Content) != converted || tx.FromParams != "BODY=8BITMIME" {
+		t.Errorf("received %+v", tx)
 	}
 }
 
