@@ -89,7 +89,8 @@ type Dispatcher struct {
 	wakeAt    time.Time // when the loop wakes by itself; zero: never
 	lookups   lookups
 	stopping  bool
-	running   sync.WaitGroup // workers and lookups
+	running   sync.WaitGroup // open workers and lookups
+	crew      sync.WaitGroup // goroutines of workers, open or spare
 	spare     []*worker
 }
 
@@ -306,4 +307,17 @@ func (d *Dispatcher) stop() {
 	}
 	d.o.Deliverer.Close()
 	<-ended
+	d.dismissSpare()
+}
+
+// dismissSpare ends the workers that wait for a connection.
+func (d *Dispatcher) dismissSpare() {
+	d.mu.Lock()
+	spare := d.spare
+	d.spare = nil
+	d.mu.Unlock()
+	for _, w := range spare {
+		w.dismiss()
+	}
+	d.crew.Wait()
 }

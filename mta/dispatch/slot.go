@@ -11,10 +11,14 @@ import (
 // than a moment behind a million.
 const turn = 250 * time.Millisecond
 
+// keepSpare is how many workers are kept for the next connections. Each has a
+// stack of 8 to 32 KB.
+const keepSpare = 64
+
 // start gives a site the workers that it may have. The lock is held.
 func (d *Dispatcher) start(s *site, now time.Time) {
 	for w := d.reserve(s, now); w != nil; w = d.reserve(s, now) {
-		go w.run()
+		w.begin()
 	}
 }
 
@@ -25,7 +29,7 @@ func (d *Dispatcher) startWaiting(now time.Time) {
 		s := d.waiting.first.value
 		s.waiting.leave()
 		if w := d.reserve(s, now); w != nil {
-			go w.run()
+			w.begin()
 			d.waiting.push(&s.waiting)
 		}
 	}
@@ -132,9 +136,10 @@ func (w *worker) close() {
 		d.forgetPath(p, now)
 	}
 	w.site, w.path = nil, nil
-	const keep = 1000
-	if len(d.spare) < keep {
+	if len(d.spare) < keepSpare {
 		d.spare = append(d.spare, w)
+	} else {
+		w.dismiss()
 	}
 	d.startWaiting(now)
 	d.start(s, now)
