@@ -46,7 +46,7 @@ func (q *Queue) Take(now time.Time, domain string, maxRecipients int) (c *Claim,
 		if m == nil {
 			var err error
 			if m, err = q.fetch(i, at); err != nil {
-				continue // set aside, or the store has failed
+				continue // set aside, or left alone for a while
 			}
 		} else {
 			m.pins++
@@ -58,6 +58,10 @@ func (q *Queue) Take(now time.Time, domain string, maxRecipients int) (c *Claim,
 		}
 	}
 }
+
+// readRest is how long a message is left alone that could not be read for a
+// reason that passes.
+const readRest = 10 * time.Second
 
 // fetch reads the message of an entry from the disk, and pins it. Meanwhile
 // nobody else finds the entry.
@@ -71,6 +75,7 @@ func (q *Queue) fetch(i int32, now int64) (*message, error) {
 	q.detach(i)
 	e.pins--
 	if err != nil {
+		e.due = now + int64(readRest)
 		q.attach(i, now)
 		var d *damage
 		if errors.As(err, &d) {
@@ -175,15 +180,13 @@ func (q *Queue) recompute(m *message, i int32, now int64) {
 			e.active++
 		case s.status == StatusHeld:
 			e.held++
+			e.look(nanos(m.env.DeliverBy))
 		default:
 			e.open++
 			if due := dueOf(schedule, m, s, now); e.due == 0 || due < e.due {
 				e.due = due
 			}
-			look := lookAt(schedule, m, s, m.env.Recipients[r].Notify)
-			if e.sweepAt == 0 || look < e.sweepAt {
-				e.sweepAt = look
-			}
+			e.look(lookAt(schedule, m, s, m.env.Recipients[r].Notify))
 		}
 	}
 }

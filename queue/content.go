@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 
 	"postrider/queue/store"
 )
@@ -76,12 +77,24 @@ func (q *Queue) readContent(id ID) (*Content, error) {
 	return &Content{Head: prefix, Data: body, Size: int64(len(prefix) + len(body)), buf: buf}, nil
 }
 
-// readError tells a store that does not work from a record that does not read.
+// readError tells a store or a system that does not work at present from a
+// record that does not read.
 func (q *Queue) readError(id ID, what string, err error) error {
-	if errors.Is(err, store.ErrFailed) {
+	if errors.Is(err, store.ErrFailed) || exhausted(err) {
 		return fmt.Errorf("queue: message %s: %s: %w", id, what, err)
 	}
 	return &damage{id, what, err}
+}
+
+// exhausted reports whether the system lacked something to read with, which
+// says nothing of what was to be read.
+func exhausted(err error) bool {
+	for _, lack := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN, unix.EINTR} {
+		if errors.Is(err, lack) {
+			return true
+		}
+	}
+	return false
 }
 
 func (q *Queue) readLarge(id ID) (*Content, error) {
@@ -96,7 +109,7 @@ func (q *Queue) readLarge(id ID) (*Content, error) {
 	_, name := q.bodyFile(id)
 	f, err := q.fs.Open(name)
 	if err != nil {
-		return nil, &damage{id, "open its body's file", err}
+		return nil, q.readError(id, "open its body's file", err)
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() != l.size {

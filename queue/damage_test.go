@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -106,7 +107,7 @@ func TestDamagedRecordIsSetAside(t *testing.T) {
 				t.Errorf("the log does not name it:\n%s", log.String())
 			}
 			events, err := q.History(bad)
-			if err != nil || events[len(events)-1].Kind != EventDamaged {
+			if err != nil || !slices.ContainsFunc(events, func(e Event) bool { return e.Kind == EventDamaged }) {
 				t.Errorf("history %v %v", events, err)
 			}
 			report, err := q.Check(context.Background())
@@ -168,6 +169,61 @@ func TestDamagedBodyFile(t *testing.T) {
 			if len(report.Problems) == 1 { // found while reading: the next attempt sets it aside
 				settle(q.take(epoch.Add(time.Hour), "there.test"), epoch, Outcome{Verdict: Delivered})
 				q.settled()
+			}
+		})
+	}
+}
+
+// TestDamageWhileClaimed: two claims are in flight when the body turns out to
+// be damaged. The message is set aside when the last of them has settled.
+func TestDamageWhileClaimed(t *testing.T) {
+	t.Parallel()
+	q := newTestQueue(t)
+	id := q.send(epoch, "a@there.test", "b@other.test")
+	q.restart()
+	one, two := q.take(epoch, "there.test"), q.take(epoch, "other.test")
+	q.overwrite(idKey(keyBody, id), gone)
+	if err := q.nameLost(); err != nil {
+		t.Fatal(err)
+	}
+	settle(one, epoch, delivered())
+	q.settled()
+	q.wantKeys("es")
+	settle(two, epoch, deferred())
+	q.settled()
+	q.wantKeys("esz")
+	if d := q.Depth(epoch); d.Messages != 0 || d.Active != 0 {
+		t.Errorf("depth %+v", d)
+	}
+	settle(two, epoch, delivered()) // a second settle does nothing
+}
+
+// TestNoticesAreGone: no notice of a set can be read any more. The message
+// ends, and its sound neighbour's notice is reported.
+func TestNoticesAreGone(t *testing.T) {
+	for name, change := range map[string]func([]byte) []byte{"damaged": flip, "gone": gone} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := newTestQueue(t)
+			bad, good := q.send(epoch, "a@there.test"), q.send(epoch, "a@there.test")
+			for range 2 {
+				settle(q.take(epoch, "there.test"), epoch, failed())
+			}
+			q.settled()
+			key := make([]byte, noticeKeySize)
+			putNoticeKey(key, bad, 0, NoticeFailure)
+			q.overwrite(key, change)
+			b, _ := q.DueNotices(epoch)
+			if b == nil || b.Envelope.ID != good {
+				t.Fatalf("notices %+v", b)
+			}
+			if err := q.Dismiss(b, epoch); err != nil {
+				t.Fatal(err)
+			}
+			q.settled()
+			q.wantKeys("")
+			if d := q.Depth(epoch); d.UnreportedNotices != 0 || d.Messages != 0 {
+				t.Errorf("depth %+v", d)
 			}
 		})
 	}

@@ -31,7 +31,7 @@ func (q *Queue) attach(i int32, now int64) {
 	}
 	ln.counts.add(e, 1)
 	q.total.add(e, 1)
-	if e.open > 0 && (q.sweepAt == 0 || e.sweepAt < q.sweepAt) {
+	if e.sweepAt != 0 && (q.sweepAt == 0 || e.sweepAt < q.sweepAt) {
 		q.sweepAt = e.sweepAt
 	}
 }

@@ -36,6 +36,13 @@ type entry struct {
 	scheduled bool // first due at a time that a person chose
 }
 
+// look makes Sweep look at the entry at a time; 0: no need.
+func (e *entry) look(at int64) {
+	if at != 0 && (e.sweepAt == 0 || at < e.sweepAt) {
+		e.sweepAt = at
+	}
+}
+
 // live reports whether an entry is in use: a freed one has no ID.
 func (e *entry) live() bool { return e.id != ID{} }
 

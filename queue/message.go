@@ -44,7 +44,7 @@ func newMessage(env *Envelope) *message {
 	if n := len(env.Recipients); n > 1 {
 		m.states = make([]recipientState, n)
 	}
-	due := max(nanos(env.ArrivedAt), nanos(env.NotBefore))
+	due := m.firstDue()
 	for i := range m.states {
 		s := &m.states[i]
 		s.due = due
@@ -165,12 +165,7 @@ func (q *Queue) read(id ID) (*message, error) {
 		return nil, &damage{id, "read its envelope", err}
 	}
 	m := newMessage(env)
-	lower, upper := keysOfMessage(keyState, id)
-	err = q.store.Scan(lower, upper, func(key, value []byte) error {
-		m.stored = true
-		return m.readPart(key, value)
-	})
-	if err != nil {
+	if err := q.readStates(m); err != nil {
 		return nil, q.readError(id, "read its state", err)
 	}
 	m.open = 0
@@ -182,7 +177,27 @@ func (q *Queue) read(id ID) (*message, error) {
 	return m, nil
 }
 
+// readStates reads what is known of the recipients. Most messages have one
+// part of states at most, and asking for that is cheaper than a walk.
+func (q *Queue) readStates(m *message) error {
+	if parts(len(m.states)) > 1 {
+		lower, upper := keysOfMessage(keyState, m.id)
+		return q.store.Scan(lower, upper, m.readPart)
+	}
+	var key [stateKeySize]byte
+	putStateKey(key[:], m.id, 0)
+	value, err := q.store.Get(key[:], nil)
+	if errors.Is(err, store.ErrAbsent) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return m.readPart(key[:], value)
+}
+
 func (m *message) readPart(key, value []byte) error {
+	m.stored = true
 	if len(key) != stateKeySize {
 		return fmt.Errorf("key %x: %w", key, errDamaged)
 	}

@@ -52,7 +52,8 @@ func (m *model) sweep() {
 		told := false
 		for i := range mm.state.recipients {
 			r := &mm.state.recipients[i]
-			if r.status != StatusWaiting || r.active {
+			late := !mm.env.DeliverBy.IsZero() && !m.now.Before(mm.env.DeliverBy)
+			if r.status != StatusWaiting && !(r.status == StatusHeld && late) || r.active {
 				continue
 			}
 			n := mm.env.Recipients[i].Notify

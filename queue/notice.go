@@ -223,18 +223,33 @@ func (q *Queue) DueNotices(now time.Time) (b *NoticeBatch, next time.Time) {
 		if err == nil {
 			return b, now
 		}
-		s.taken, s.laterAt = false, 0
-		var d *damage
-		if !errors.As(err, &d) {
-			s.restUntil = at + int64(noticeRest)
-			q.notices.place(q, s, at)
-			continue
-		}
-		q.log.Error("notices cannot be read and are given up", "id", s.id, "error", err)
-		q.notices.drop(s)
-		q.setAside(s.id, at, err)
+		q.noNotices(s, b, err, at)
 	}
 	return nil, time.Time{}
+}
+
+var errNoNotices = errors.New("queue: no notice can be read")
+
+// noNotices deals with a set that readNotices has brought nothing of.
+func (q *Queue) noNotices(s *noticeSet, b *NoticeBatch, err error, at int64) {
+	var d *damage
+	switch {
+	case errors.Is(err, errNoNotices) && s.laterAt == 0:
+		// Answered by a write that was thought to have failed, or damaged.
+		c := q.writer.begin(nil)
+		for _, r := range b.records {
+			q.writer.batch.Delete(r.key)
+		}
+		q.writer.commit(c)
+		q.answered(b, at)
+	case errors.As(err, &d):
+		q.notices.drop(s)
+		q.setAside(s.id, at, err)
+	default: // the store has failed, or a notice came while they were read
+		s.taken, s.laterAt = false, 0
+		s.restUntil = at + int64(noticeRest)
+		q.notices.place(q, s, at)
+	}
 }
 
 // readNotices reads a set from the disk. The lock is given up meanwhile.
@@ -263,8 +278,8 @@ func (q *Queue) readNotices(s *noticeSet) (*NoticeBatch, error) {
 	if err != nil {
 		return nil, q.readError(s.id, "read its notices", err)
 	}
-	if len(b.records) == 0 {
-		return nil, &damage{s.id, "read its notices", store.ErrAbsent}
+	if len(b.Notices) == 0 {
+		return b, errNoNotices
 	}
 	return b, nil
 }
@@ -305,8 +320,12 @@ func (q *Queue) answered(b *NoticeBatch, at int64) {
 	if s.laterAt != 0 {
 		s.firstAt, s.laterAt = s.laterAt, 0 // what came first is answered
 	}
-	s.n -= len(b.records)
-	q.notices.total -= int64(len(b.records))
+	answered := min(len(b.records), s.n)
+	if len(b.Notices) == 0 {
+		answered = s.n // none is there any more
+	}
+	s.n -= answered
+	q.notices.total -= int64(answered)
 	b.records = nil
 	if s.n > 0 {
 		q.notices.place(q, s, at)

@@ -129,6 +129,7 @@ func Open(opts Options) (*Queue, error) {
 		chance:      rand.Float64,
 		reopenAfter: reopenAfter,
 	}
+	q.numbers = uint32(randomUint64()) // two records of one moment are not to meet after a restart
 	q.entryMoved = func(ref, pos int32) { q.slab.at(ref).pos = pos }
 	q.laneMoved = func(ref, pos int32) { q.lanes.all[ref].pos = pos }
 	q.clock.elapsed = elapsed

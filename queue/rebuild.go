@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"postrider/queue/store"
 )
@@ -119,16 +120,15 @@ func (r *rebuilder) fresh(id ID, d *digest) {
 			scheduled: d.notBefore > d.arrivedAt,
 			open:      int32(d.counts[k]),
 		}
+		e.look(d.deliverBy)
 		if d.flags&envelopeHeld != 0 {
 			e.open, e.held = 0, e.open
-		}
-		schedule := q.schedule(domain)
-		e.sweepAt = due + int64(schedule.ExpireAfter)
-		if schedule.DelayNoticeAfter > 0 {
-			e.sweepAt = min(e.sweepAt, due+int64(schedule.DelayNoticeAfter))
-		}
-		if d.deliverBy != 0 {
-			e.sweepAt = min(e.sweepAt, d.deliverBy)
+		} else {
+			schedule := q.schedule(domain)
+			e.look(due + int64(schedule.ExpireAfter))
+			if schedule.DelayNoticeAfter > 0 {
+				e.look(due + int64(schedule.DelayNoticeAfter))
+			}
 		}
 		q.lanes.all[e.lane].entries++
 		q.index.add(i)
@@ -144,7 +144,6 @@ func (r *rebuilder) withStates(id ID, record []byte) {
 		return
 	}
 	m := newMessage(env)
-	m.stored = true
 	for r.more && idOf(r.states.Key()) == id {
 		value, err := r.states.Value()
 		if err == nil {
@@ -184,7 +183,7 @@ func (r *rebuilder) mend() error {
 		q.endMessage(env, nanos(env.ArrivedAt))
 	}
 	for _, d := range r.broken {
-		q.setAside(d.id, nanos(d.id.Time()), d)
+		q.setAside(d.id, foundAt(d.id), d)
 	}
 	for _, key := range r.orphans {
 		q.writer.batch.Delete(key)
@@ -247,10 +246,10 @@ func (q *Queue) nameLost() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for id, what := range lost {
-		if m := q.messages[id]; m != nil && (m.active > 0 || m.ended) {
-			continue // its claims will find out, or it is done
+		if m := q.messages[id]; m != nil && m.ended {
+			continue
 		}
-		q.setAside(id, nanos(id.Time()), &damage{id, what, errors.New("lost with a damaged part of the store")})
+		q.setAside(id, foundAt(id), &damage{id, what, errors.New("lost with a damaged part of the store")})
 	}
 	return nil
 }
@@ -304,6 +303,10 @@ func (q *Queue) sweepBodies(dir string) error {
 // setAside takes a message that cannot be read out of the schedule, so that it
 // stops nobody. Its records stay where they are, with a mark beside them.
 func (q *Queue) setAside(id ID, at int64, cause error) {
+	if m := q.messages[id]; m != nil && m.active > 0 {
+		m.broken = cause // when the last claim settles, see rest
+		return
+	}
 	q.log.Error("a message cannot be read and is set aside", "id", id, "error", cause)
 	for i := q.index.first(id); i != noEntry; {
 		next := q.slab.at(i).next
@@ -328,6 +331,9 @@ func (q *Queue) setAside(id ID, at int64, cause error) {
 	q.putHistory(id, nil, false, Timing{}, at)
 	q.writer.commit(c)
 }
+
+// foundAt is when damage is found that is not found at a time we were told.
+func foundAt(id ID) int64 { return max(time.Now().UnixNano(), nanos(id.Time())) }
 
 func compareID(a, b ID) int {
 	for i := range a {

@@ -245,4 +245,5 @@ func (q *Queue) suspect(s *Submission) {
 	defer q.mu.Unlock()
 	q.down = true
 	q.doubts = append(q.doubts, doubt{env: s.Envelope, mark: s.Mark, answers: s.Answers})
+	q.writer.rouse() // in case the store was opened again meanwhile
 }

@@ -33,7 +33,9 @@ func (q *Queue) Sweep(now time.Time) (next time.Time) {
 		var due []ID
 		due, i, earliest, more = q.sweepStep(at, i, earliest)
 		for _, id := range due {
-			q.sweepMessage(id, at)
+			if !q.sweepMessage(id, at) {
+				earliest = at // once more
+			}
 		}
 	}
 	q.mu.Lock()
@@ -67,7 +69,7 @@ func (q *Queue) sweepStep(at int64, i int32, earliest int64) ([]ID, int32, int64
 	for end := i + walkStep; i < end && i < q.slab.used; i++ {
 		e := q.slab.at(i)
 		switch {
-		case !e.live() || e.open == 0:
+		case !e.live() || e.sweepAt == 0:
 		case e.sweepAt <= at:
 			if k := len(due); k == 0 || due[k-1] != e.id {
 				due = append(due, e.id)
@@ -80,21 +82,25 @@ func (q *Queue) sweepStep(at int64, i int32, earliest int64) ([]ID, int32, int64
 }
 
 // sweepMessage expires and warns for the recipients of one message that are
-// not claimed: those settle themselves.
-func (q *Queue) sweepMessage(id ID, at int64) {
+// not claimed: those settle themselves. It reports whether the message could
+// be read.
+func (q *Queue) sweepMessage(id ID, at int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.writer.waitForRoom()
 	if q.index.first(id) == noEntry {
-		return
+		return true
 	}
 	m, err := q.hot(id)
 	var d *damage
-	if errors.As(err, &d) && q.index.first(id) != noEntry {
-		q.setAside(id, at, err)
+	if errors.As(err, &d) {
+		if q.index.first(id) != noEntry {
+			q.setAside(id, at, err)
+		}
+		return true
 	}
 	if err != nil {
-		return // the store has failed: Sweep comes again
+		return false
 	}
 	defer q.unpin(m)
 	q.happened = q.happened[:0]
@@ -109,6 +115,7 @@ func (q *Queue) sweepMessage(id ID, at int64) {
 		q.record(m, changed, Timing{}, at)
 	}
 	q.rest(m, at)
+	return true
 }
 
 // regroupAll brings all entries of a message to their places.
@@ -122,8 +129,11 @@ func (q *Queue) regroupAll(m *message, at int64) {
 
 func (q *Queue) sweepRecipient(m *message, r int32, at int64) bool {
 	s := &m.states[r]
-	if s.final() || s.active || s.status == StatusHeld {
+	if s.final() || s.active {
 		return false
+	}
+	if by := nanos(m.env.DeliverBy); s.status == StatusHeld && (by == 0 || at < by) {
+		return false // held mail does not age, but a deadline is a deadline
 	}
 	to := &m.env.Recipients[r]
 	schedule := q.schedule(to.Domain)

@@ -66,6 +66,10 @@ func (w *writer) begin(m *message) change {
 
 func (w *writer) commit(c change) {
 	w.changes = append(w.changes, c)
+	w.rouse()
+}
+
+func (w *writer) rouse() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -90,9 +94,9 @@ func (q *Queue) write(ctx context.Context) error {
 			return q.writeLast()
 		case <-q.writer.wake:
 		case <-q.store.Failed():
-			if err := q.recover(ctx); err != nil {
-				return err
-			}
+		}
+		if err := q.recover(ctx); err != nil {
+			return err
 		}
 		if err := q.writeAll(ctx); err != nil {
 			return err
@@ -129,7 +133,7 @@ func (q *Queue) writeAll(ctx context.Context) error {
 				break
 			}
 			if ctx.Err() != nil {
-				return fmt.Errorf("queue: %d results could not be written and will be tried again: %w", len(changes), err)
+				return fmt.Errorf("queue: %d results could not be written, their messages will be tried again: %w", len(changes), err)
 			}
 			if err := q.recover(ctx); err != nil {
 				return err
@@ -219,17 +223,27 @@ func (q *Queue) recover(ctx context.Context) error {
 		if err == nil && q.store.Mended() {
 			err = q.nameLost()
 		}
-		if err == nil {
-			break
+		if err != nil {
+			q.log.Error("the queue's store is still out of order", "error", err, "again_in", min(2*delay, reopenAfterMax))
+		} else if q.goOn() {
+			q.log.Info("the queue's store works again")
+			return nil
 		}
-		q.log.Error("the queue's store is still out of order", "error", err, "again_in", min(2*delay, reopenAfterMax))
 	}
+}
+
+// goOn ends the time in which the queue refuses to work, unless one more
+// message has come into doubt.
+func (q *Queue) goOn() bool {
 	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.doubts) > 0 {
+		return false
+	}
 	q.down = false
 	q.relist()
-	q.mu.Unlock()
-	q.log.Info("the queue's store works again")
-	return nil
+	q.notices.signal()
+	return true
 }
 
 func (q *Queue) isDown() bool {
