@@ -298,7 +298,7 @@ func (c *checker) schedule() error {
 	if err := c.scan(keyEnvelope, idKeySize, func(id ID, _, _ []byte) { ids = append(ids, id) }); err != nil {
 		return err
 	}
-	known, err := c.q.candidates(c.ctx, time.Time{}, &Selector{}, ID{}, true)
+	known, _, err := c.q.candidates(c.ctx, time.Time{}, &Selector{}, ID{}, 0, true)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func (q *Queue) Fail(ctx context.Context, now time.Time, s Selector, reason stri
 // act walks over the messages that may match, one at a time, and waits for the
 // disk at the end.
 func (q *Queue) act(ctx context.Context, now time.Time, s Selector, o order) (int, error) {
-	ids, err := q.candidates(ctx, now, &s, ID{}, false)
+	ids, _, err := q.candidates(ctx, now, &s, ID{}, 0, false)
 	if err != nil {
 		return 0, err
 	}
@@ -139,7 +139,7 @@ func (q *Queue) actOn(id ID, now time.Time, s *Selector, o order) (int, error) {
 		if state.active {
 			status = StatusActive
 		}
-		if state.final() || !s.matchesRecipient(&m.env.Recipients[r], status) {
+		if state.final() || !s.matchesRecipient(&m.env.Recipients[r], status, state.last) {
 			continue
 		}
 		if state.active {

@@ -28,6 +28,10 @@ func TestSelectors(t *testing.T) {
 	}
 	now := epoch.Add(3 * time.Hour)
 	q.Due(now, nil)
+	full := deferred()
+	full.Class = ClassMailboxFull
+	settle(q.take(now, "x.test"), now, full) // 1@x.test
+	q.settled()
 	q.take(now, "y.test") // 2@y.test is active
 	for name, c := range map[string]struct {
 		s    Selector
@@ -41,6 +45,10 @@ func TestSelectors(t *testing.T) {
 		"domains":          {Selector{Domains: []string{"y.test", "sub.y.test"}}, "02", 2},
 		"sender":           {Selector{Sender: "A@src.test"}, "0", 2},
 		"sender domain":    {Selector{Sender: "@src.test"}, "01", 3},
+		"null sender":      {Selector{Sender: NullSender}, "2", 1},
+		"class":            {Selector{Class: ClassMailboxFull}, "0", 1},
+		"no such class":    {Selector{Class: ClassMailboxDisabled}, "", 0},
+		"waiting by tag":   {Selector{Tag: "news", Status: []Status{StatusWaiting}}, "0", 1},
 		"recipient":        {Selector{Recipient: "3@x.test"}, "1", 1},
 		"tag":              {Selector{Tag: "news"}, "0", 2},
 		"active":           {Selector{Status: []Status{StatusActive}}, "0", 1},
@@ -61,6 +69,9 @@ func TestSelectors(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s: list gives %q, want %q", name, got, c.want)
 		}
+		if messages, n, err := q.Count(t.Context(), now, c.s); messages != len(c.want) || n != c.n || err != nil {
+			t.Errorf("%s: counted %d recipients of %d messages, want %d of %d (%v)", name, n, messages, c.n, len(c.want), err)
+		}
 		if n, err := q.Retry(t.Context(), now, c.s, ""); n != c.n || err != nil {
 			t.Errorf("%s: %d recipients, want %d (%v)", name, n, c.n, err)
 		}
@@ -68,6 +79,36 @@ func TestSelectors(t *testing.T) {
 	page, err := q.List(t.Context(), now, Selector{}, ids[0], 1)
 	if err != nil || len(page) != 1 || page[0].Envelope.ID != ids[1] {
 		t.Errorf("second page %+v %v", page, err)
+	}
+}
+
+// A walk notes only so many messages at a time, and still meets each one once.
+func TestLowest(t *testing.T) {
+	t.Parallel()
+	id := func(n int) ID { return ID{14: byte(n >> 8), 15: byte(n)} }
+	for name, c := range map[string]struct{ from, most, end, want int }{
+		"all":     {0, 0, 1000, 999},
+		"in part": {0, 100, 1000, 100},
+		"behind":  {700, 100, 1000, 100},
+		"the end": {950, 100, 1000, 49},
+		"many":    {0, 600, 1000, 600},
+	} {
+		l := lowest{from: id(c.from), most: c.most}
+		for i := range 2 * c.end { // in no order, and each one twice
+			l.add(id(i * 7 % c.end))
+		}
+		l.sort()
+		if len(l.ids) < c.want || c.most > 0 && len(l.ids) >= 2*c.most {
+			t.Errorf("%s: %d IDs, want %d or some more", name, len(l.ids), c.want)
+		}
+		for i, got := range l.ids {
+			if got != id(c.from+1+i) {
+				t.Fatalf("%s: ID %d is %x", name, i, got)
+			}
+		}
+		if left := c.from+1+len(l.ids) < c.end; l.left != left {
+			t.Errorf("%s: left is %v with %d of them", name, l.left, len(l.ids))
+		}
 	}
 }
 

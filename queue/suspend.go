@@ -18,7 +18,7 @@ import (
 type Suspension struct {
 	Domain string // or "*.example.test"
 	Site   string // see SetSite
-	Sender string // an address, or "@domain"
+	Sender string // an address, "@domain", or NullSender
 	Tag    string
 	Since  time.Time
 	Until  time.Time // zero: until it is resumed
@@ -42,11 +42,10 @@ func (s *Suspension) sameScope(o *Suspension) bool {
 }
 
 func (s *Suspension) matches(q *Queue, e *entry, ln *lane) bool {
-	sender := Selector{Sender: s.Sender}
 	return (s.Domain == "" || matchDomain(s.Domain, ln.name)) &&
 		(s.Site == "" || s.Site == ln.site) &&
 		(s.Tag == "" || s.Tag == q.tags.text(e.tag)) &&
-		sender.matchesSender(q.senders.text(e.sender))
+		matchSender(s.Sender, q.senders.text(e.sender))
 }
 
 // suspended reports whether any suspension matches an entry.

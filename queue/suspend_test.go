@@ -26,7 +26,7 @@ func (q *testQueue) resume(now time.Time, s Suspension, want int) {
 // nothing.
 func TestSuspend(t *testing.T) {
 	type mail struct{ sender, tag, domain string }
-	all := []mail{{"a@src.test", "news", "x.test"}, {"b@src.test", "", "x.test"}, {"a@src.test", "", "y.sub.test"}, {"c@other.test", "news", "y.sub.test"}}
+	all := []mail{{"a@src.test", "news", "x.test"}, {"b@src.test", "", "x.test"}, {"a@src.test", "", "y.sub.test"}, {"c@other.test", "news", "y.sub.test"}, {"", "", "z.test"}}
 	for name, c := range map[string]struct {
 		s       Suspension
 		matches []int
@@ -35,10 +35,11 @@ func TestSuspend(t *testing.T) {
 		"subdomains":    {Suspension{Domain: "*.sub.test"}, []int{2, 3}},
 		"sender":        {Suspension{Sender: "a@src.test"}, []int{0, 2}},
 		"sender domain": {Suspension{Sender: "@src.test"}, []int{0, 1, 2}},
+		"null sender":   {Suspension{Sender: NullSender}, []int{4}},
 		"tag":           {Suspension{Tag: "news"}, []int{0, 3}},
 		"site":          {Suspension{Site: "mx.x"}, []int{0, 1}},
 		"two of them":   {Suspension{Tag: "news", Domain: "x.test"}, []int{0}},
-		"everything":    {Suspension{}, []int{0, 1, 2, 3}},
+		"everything":    {Suspension{}, []int{0, 1, 2, 3, 4}},
 		"nothing":       {Suspension{Tag: "other"}, nil},
 	} {
 		for _, when := range []string{"before", "after", "scheduled", "restart"} {

@@ -226,8 +226,9 @@ func newQueueActionCommand(server serverFlags, a queueAction) *cobra.Command {
 		s.BoolVar(&f.yes, "yes", false, "do not ask")
 	}
 	switch a.name {
-	case "retry":
-		s.IntVar(&f.Pace, "pace", 0, "at most this `number` of recipients per second; 0: all at once")
+	case "retry", "release":
+		s.IntVar(&f.Pace, "pace", 0, "at most this `number` of recipients per second (default 1000)")
+		s.BoolVar(&f.AtOnce, "at-once", false, "all at the same moment, however many")
 	case "suspend":
 		s.StringVar(&f.For, "for", "", "how `long`, like 2h; without it, until it is resumed")
 	}

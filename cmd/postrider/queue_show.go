@@ -148,15 +148,24 @@ func showGrid(w io.Writer, s *wire.Stats) {
 		head = append(head, fmt.Sprint(limit))
 	}
 	t.add(append(head, fmt.Sprintf("%d+", wire.AgeLimits[len(wire.AgeLimits)-1]), "next", "conns")...)
+	t.add(ageCells("TOTAL", s.Recipients, s.Ages)...)
 	for i := range s.Domains {
 		d := &s.Domains[i]
-		cells := []string{plain(d.Domain), fmt.Sprint(d.Waiting + d.Due + d.Active + d.Held)}
-		for _, n := range d.Ages {
-			cells = append(cells, fmt.Sprint(n))
-		}
+		cells := ageCells(plain(d.Domain), d.Waiting+d.Due+d.Active+d.Held, d.Ages)
 		t.add(append(cells, in(d.Next, s.At), connections(d.Lane))...).below = laneText(d.Lane, s.At)
 	}
 	t.write(w)
+	if more := s.DomainCount - len(s.Domains); more > 0 {
+		fmt.Fprintf(w, "and %s with less: --domains %d shows all\n", count(more, "destination", "destinations"), s.DomainCount)
+	}
+}
+
+func ageCells(name string, all int64, ages [10]int64) []string {
+	cells := []string{name, fmt.Sprint(all)}
+	for _, n := range ages {
+		cells = append(cells, fmt.Sprint(n))
+	}
+	return cells
 }
 
 // connections tells how many are open, and how many may be.

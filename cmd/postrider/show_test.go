@@ -89,6 +89,7 @@ func TestGoldenOutput(t *testing.T) {
 		"queue_stats": func(w io.Writer) {
 			showStats(w, &wire.Stats{
 				At: goldenNow, Mode: "silent", Error: "no room: 1 % of the disk is free", Messages: 2, Recipients: 12_345, Waiting: 12_000, Due: 300, Active: 44, Held: 1, Oldest: arrived,
+				Ages: [10]int64{300, 46, 0, 0, 0, 0, 12_000}, DomainCount: 3,
 				Domains: []wire.Domain{
 					{Domain: "bank.test", Waiting: 12_000, Due: 300, Next: goldenNow.Add(-time.Minute), Ages: [10]int64{300, 0, 0, 0, 0, 0, 12_000}, Lane: lane},
 					{Domain: "a-much-longer-name.shop.test", Active: 44, Held: 1, Ages: [10]int64{0, 45}},

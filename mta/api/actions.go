@@ -1,11 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 
@@ -80,10 +80,10 @@ func (s *Server) steer(ctx context.Context, name string, a *wire.Action) (result
 	switch {
 	case a.For != "":
 		return result, problem(400, "\"for\" goes with suspend alone")
-	case a.Pace != 0 && name != "retry":
-		return result, problem(400, "\"pace\" goes with retry alone")
-	case a.Pace < 0:
-		return result, problem(400, "\"pace\" is a number of recipients per second")
+	case (a.Pace != 0 || a.AtOnce) && name != "retry" && name != "release":
+		return result, problem(400, "\"pace\" and \"at_once\" go with retry and release alone")
+	case a.Pace < 0 || a.Pace > 0 && a.AtOnce:
+		return result, problem(400, "\"pace\" is a number of recipients per second; \"at_once\" stands instead of it")
 	}
 	sel, err := s.selectionOf(a.Selector)
 	if err != nil {
@@ -95,21 +95,33 @@ func (s *Server) steer(ctx context.Context, name string, a *wire.Action) (result
 	if a.DryRun {
 		return s.count(ctx, &sel)
 	}
-	if a.Pace > 0 {
-		return s.startPaced(ctx, pacedRetry{sel, a.Pace, a.Reason})
+	if sel.nothing {
+		return result, nil
 	}
-	result.Recipients, err = s.apply(ctx, &sel, op, a.Reason)
+	if (name == "retry" || name == "release") && !a.AtOnce {
+		// A flush of a long queue is no stampede.
+		p := pacedAction{name: name, op: op, sel: sel, pace: cmp.Or(a.Pace, defaultPace), reason: a.Reason}
+		counted, err := s.count(ctx, &sel)
+		if err != nil {
+			return result, err
+		}
+		if counted.Recipients > p.pace {
+			return s.startPaced(ctx, p, counted)
+		}
+	}
+	result.Recipients, err = op(ctx, s.opts.Now(), sel.Selector, a.Reason)
 	if name == "retry" && result.Recipients > 0 {
-		s.wake(&sel)
+		s.wakeSelected(&sel)
 	}
 	return result, err
 }
 
-// wake lets the destinations of a retry be tried, though they rest.
-func (s *Server) wake(sel *selection) {
-	if s.opts.Wake == nil {
-		return
-	}
+// defaultPace is how many recipients a retry or a release makes due in a
+// second where nothing else is said.
+const defaultPace = 1000
+
+// wakeSelected lets the destinations of a retry be tried, though they rest.
+func (s *Server) wakeSelected(sel *selection) {
 	named := make(map[string]bool)
 	for _, id := range sel.IDs {
 		if m, err := s.opts.Queue.Message(id); err == nil {
@@ -120,182 +132,23 @@ func (s *Server) wake(sel *selection) {
 	}
 	for _, d := range s.opts.Queue.Domains(s.opts.Now(), 0) {
 		if sel.matchesDomain(d.Domain) && (len(sel.IDs) == 0 || named[d.Domain]) {
-			s.opts.Wake(d.Domain)
+			s.wake(d.Domain)
 		}
 	}
 }
 
-// apply acts on a selection. What the queue can select by itself it does in
-// one go; else the messages are found first.
-func (s *Server) apply(ctx context.Context, sel *selection, op operation, reason string) (int, error) {
-	if sel.nothing {
-		return 0, nil
-	}
-	if sel.class == "" && !sel.nullSender {
-		return op(ctx, s.opts.Now(), sel.Selector, reason)
-	}
-	total := 0
-	var failed error
-	b := batch{op: op, reason: reason, status: sel.Status}
-	flush := func() bool {
-		n, err := b.flush(ctx, s.opts.Now())
-		total += n
-		failed = err
-		return err == nil
-	}
-	err := s.walk(ctx, sel, queue.ID{}, page, func(m *queue.Message, hits []int) bool {
-		b.add(m, hits)
-		return b.recipients < batchSize || flush()
-	})
-	if err == nil && failed == nil {
-		flush()
-	}
-	if err == nil {
-		err = failed
-	}
-	return total, err
-}
-
-// batch gathers what is to be acted on: whole messages together, single
-// recipients of a message one by one.
-type batch struct {
-	op         operation
-	reason     string
-	status     []queue.Status
-	whole      []queue.ID
-	single     []queue.Selector
-	recipients int
-}
-
-// batchSize is how many recipients are acted on in one call, about.
-const batchSize = 500
-
-func (b *batch) add(m *queue.Message, hits []int) {
-	b.recipients += len(hits)
-	opened := 0
-	for i := range m.States {
-		if open(m.States[i].Status) {
-			opened++
-		}
-	}
-	if opened == len(hits) {
-		b.whole = append(b.whole, m.Envelope.ID)
-		return
-	}
-	for _, i := range hits {
-		b.single = append(b.single, queue.Selector{
-			IDs: []queue.ID{m.Envelope.ID}, Recipient: m.Envelope.Recipients[i].Address, Status: b.status,
-		})
+func (s *Server) wake(domain string) {
+	if s.opts.Wake != nil {
+		s.opts.Wake(domain)
 	}
 }
 
-func (b *batch) flush(ctx context.Context, now time.Time) (int, error) {
-	selectors := b.single
-	if len(b.whole) > 0 {
-		selectors = append(selectors, queue.Selector{IDs: b.whole, Status: b.status})
+// count tells how many open recipients match now.
+func (s *Server) count(ctx context.Context, sel *selection) (result wire.ActionResult, err error) {
+	if !sel.nothing {
+		result.Messages, result.Recipients, err = s.opts.Queue.Count(ctx, s.opts.Now(), sel.Selector)
 	}
-	b.whole, b.single, b.recipients = nil, nil, 0
-	total := 0
-	for _, sel := range selectors {
-		n, err := b.op(ctx, now, sel, b.reason)
-		total += n
-		if err != nil {
-			return total, err
-		}
-	}
-	return total, nil
-}
-
-// pacedRetry makes recipients due little by little, so that a flush is no
-// stampede.
-type pacedRetry struct {
-	sel    selection
-	pace   int // recipients per second
-	reason string
-}
-
-// startPaced counts what a paced retry will touch and hands it to Run. What
-// is left of it at a stop keeps the due times that it had.
-func (s *Server) startPaced(ctx context.Context, p pacedRetry) (result wire.ActionResult, err error) {
-	result, err = s.count(ctx, &p.sel)
-	if err != nil || result.Recipients == 0 {
-		return result, err
-	}
-	select {
-	case s.paced <- p:
-		result.Paced = true
-		return result, nil
-	case <-ctx.Done():
-		return result, ctx.Err()
-	case <-s.stopping:
-		return result, problem(http.StatusServiceUnavailable, "the server is stopping")
-	case <-time.After(time.Second):
-		return result, problem(http.StatusServiceUnavailable, "%d paced retries are at work: wait for one of them to end", maxPaced)
-	}
-}
-
-const maxPaced = 16
-
-// pace runs the paced retries until ctx ends.
-func (s *Server) pace(ctx context.Context) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	slots := make(chan struct{}, maxPaced)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case slots <- struct{}{}:
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case p := <-s.paced:
-			wg.Go(func() {
-				defer func() { <-slots }()
-				s.runPaced(ctx, p)
-			})
-		}
-	}
-}
-
-func (s *Server) runPaced(ctx context.Context, p pacedRetry) {
-	total, err := 0, error(nil)
-	b := batch{op: s.opts.Queue.Retry, reason: p.reason, status: p.sel.Status}
-	step := max(1, min(p.pace/10, batchSize)) // recipients at a time
-	flush := func() bool {
-		n := b.recipients
-		var touched int
-		touched, err = b.flush(ctx, s.opts.Now())
-		total += touched
-		if err != nil {
-			return false
-		}
-		pause := time.NewTimer(time.Duration(n) * time.Second / time.Duration(p.pace))
-		defer pause.Stop()
-		select {
-		case <-pause.C:
-			return true
-		case <-ctx.Done():
-			err = ctx.Err()
-			return false
-		}
-	}
-	walked := s.walk(ctx, &p.sel, queue.ID{}, page, func(m *queue.Message, hits []int) bool {
-		b.add(m, hits)
-		return b.recipients < step || flush()
-	})
-	if walked == nil && err == nil && b.recipients > 0 {
-		flush()
-	}
-	if err == nil {
-		err = walked
-	}
-	if err != nil {
-		s.log.Warn("a paced retry ended early", "recipients", total, "error", err)
-		return
-	}
-	s.log.Info("a paced retry is done", "recipients", total)
+	return result, err
 }
 
 // suspendOrResume keeps mail back, or lets it go.
@@ -328,19 +181,17 @@ func suspensionOf(name string, a *wire.Action, now time.Time) (suspension wire.S
 	switch {
 	case len(sel.IDs)+len(sel.Status) > 0, sel.Recipient+sel.Class+sel.OlderThan != "":
 		return suspension, problem(400, "%s goes by domain, site, sender or tag: it catches mail that comes later, too", name)
-	case a.Pace != 0:
-		return suspension, problem(400, "\"pace\" goes with retry alone")
+	case a.Pace != 0 || a.AtOnce:
+		return suspension, problem(400, "\"pace\" and \"at_once\" go with retry and release alone")
 	case a.For != "" && name == "resume":
 		return suspension, problem(400, "\"for\" goes with suspend alone")
 	}
-	suspension = wire.Suspension{Site: sel.Site, Sender: sel.Sender, Tag: sel.Tag, Since: instant(now), Reason: a.Reason}
+	suspension = wire.Suspension{Site: sel.Site, Tag: sel.Tag, Since: instant(now), Reason: a.Reason}
 	if suspension.Domain, err = domainPattern(sel.Domain); err != nil {
 		return suspension, err
 	}
-	if sel.Sender != "<>" {
-		if suspension.Sender, err = senderPattern(sel.Sender); err != nil {
-			return suspension, err
-		}
+	if suspension.Sender, err = senderPattern(sel.Sender); err != nil {
+		return suspension, err
 	}
 	if a.For != "" {
 		d, err := config.ParseDuration(a.For)
@@ -350,21 +201,4 @@ func suspensionOf(name string, a *wire.Action, now time.Time) (suspension wire.S
 		suspension.Until = instant(now.Add(d))
 	}
 	return suspension, nil
-}
-
-// count tells how many open recipients match now.
-func (s *Server) count(ctx context.Context, sel *selection) (result wire.ActionResult, err error) {
-	if sel.byDomain() && !sel.nothing {
-		// The common case of many: known without looking at messages.
-		for _, d := range s.opts.Queue.Domains(s.opts.Now(), 0) {
-			result.Recipients += int(sel.countIn(&d))
-		}
-		return result, nil
-	}
-	err = s.walk(ctx, sel, queue.ID{}, page, func(_ *queue.Message, hits []int) bool {
-		result.Messages++
-		result.Recipients += len(hits)
-		return true
-	})
-	return result, err
 }

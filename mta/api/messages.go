@@ -156,7 +156,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	out := wire.MessageList{Messages: []wire.Message{}}
-	err = s.walk(r.Context(), &sel, after, most+1, func(m *queue.Message, hits []int) bool {
+	err = s.walk(r.Context(), &sel, after, func(m *queue.Message, hits []int) bool {
 		if len(out.Messages) == most {
 			out.Next = out.Messages[most-1].ID
 			return false

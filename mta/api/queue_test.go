@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,7 +212,9 @@ func TestActionRefusals(t *testing.T) {
 		"unknown class":          {"cancel", `{"selector":{"class":"full"}}`, 400, "mailbox-full"},
 		"unknown status":         {"cancel", `{"selector":{"status":["stuck"]}}`, 400, "waiting"},
 		"older than what":        {"cancel", `{"selector":{"older_than":"5"}}`, 400, "older_than"},
-		"pace of a cancel":       {"cancel", `{"all":true,"pace":5}`, 400, "retry alone"},
+		"pace of a cancel":       {"cancel", `{"all":true,"pace":5}`, 400, "retry and release alone"},
+		"a hold at once":         {"hold", `{"all":true,"at_once":true}`, 400, "retry and release alone"},
+		"at once and a pace":     {"retry", `{"all":true,"at_once":true,"pace":5}`, 400, "instead"},
 		"negative pace":          {"retry", `{"all":true,"pace":-5}`, 400, "per second"},
 		"for of a hold":          {"hold", `{"all":true,"for":"1h"}`, 400, "suspend alone"},
 		"reason of two lines":    {"fail", `{"all":true,"reason":"a\r\nX: b"}`, 400, "one line"},
@@ -234,21 +237,61 @@ func TestActionRefusals(t *testing.T) {
 
 func TestPacedRetry(t *testing.T) {
 	t.Parallel()
-	r := newRoom(t, nil)
+	var woken atomic.Int32
+	r := newRoom(t, func(o *Options) { o.Wake = func(string) { woken.Add(1) } })
 	for i := range 30 {
 		r.put(queue.Envelope{}, fmt.Sprintf("a%d@bank.test", i))
 		r.settle("bank.test", greylistedOutcome)
 	}
 	waitFor(t, func() bool { return r.q.Depth(start).Waiting == 30 })
 	began := time.Now()
-	result, err := r.client.Act(t.Context(), "retry", wire.Action{Selector: wire.Selector{Domain: "bank.test"}, Pace: 100})
-	if err != nil || !result.Paced || result.Recipients != 30 {
+	result, err := r.client.Act(t.Context(), "retry", wire.Action{Selector: wire.Selector{Class: "greylisted"}, Pace: 29})
+	if err != nil || !result.Paced || result.Recipients != 30 || result.Messages != 30 {
 		t.Fatalf("%+v %v", result, err)
 	}
 	waitFor(t, func() bool { return r.q.Depth(start).Due == 30 })
-	// Thirty at a hundred a second: two of three steps are waited for.
-	if took := time.Since(began); took < 200*time.Millisecond {
+	// Two at a time, twenty-nine in a second: all but the last two are waited for.
+	if took := time.Since(began); took < 900*time.Millisecond {
 		t.Errorf("all of them were due after %v", took)
+	}
+	if n := woken.Load(); n < 14 {
+		t.Errorf("the destination was woken %d times, not with each part", n)
+	}
+}
+
+func TestPacedRelease(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t, nil)
+	for i := range 3 {
+		r.put(queue.Envelope{Held: true}, fmt.Sprintf("a%d@bank.test", i))
+	}
+	result, err := r.client.Act(t.Context(), "release", wire.Action{All: true, Pace: 2})
+	if err != nil || !result.Paced || r.q.Depth(start).Held == 0 {
+		t.Fatalf("%+v %v", result, err)
+	}
+	waitFor(t, func() bool { return r.q.Depth(start).Held == 0 })
+}
+
+func TestAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, a := range map[string]wire.Action{
+		"asked for":          {All: true, AtOnce: true},
+		"less than a second": {All: true},
+	} {
+		r := newRoom(t, nil)
+		n := 3
+		if a.AtOnce {
+			n = defaultPace + 1
+		}
+		recipients := make([]string, n)
+		for i := range recipients {
+			recipients[i] = fmt.Sprintf("a%d@bank.test", i)
+		}
+		r.put(queue.Envelope{Held: true}, recipients...)
+		result, err := r.client.Act(t.Context(), "release", a)
+		if err != nil || result.Paced || result.Recipients != n || r.q.Depth(start).Held != 0 {
+			t.Errorf("%s: %+v %v", name, result, err)
+		}
 	}
 }
 

@@ -4,9 +4,9 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"postrider/config"
 	"postrider/mta/api/wire"
@@ -14,12 +14,9 @@ import (
 	"postrider/queue"
 )
 
-// selection is a selector as the queue knows it, and what it does not know:
-// the class of the last outcome and the null sender.
+// selection is a selector as the queue knows it.
 type selection struct {
 	queue.Selector
-	class      queue.Class
-	nullSender bool
 	// nothing: it names a site of which no domain is known. An empty list of
 	// domains would mean all of them.
 	nothing bool
@@ -27,11 +24,11 @@ type selection struct {
 
 // selectionOf checks a selector and finds what it names.
 func (s *Server) selectionOf(w wire.Selector) (selection, error) {
-	sel := selection{class: queue.Class(w.Class)}
-	if w.Class != "" && !sel.class.Known() {
+	var sel selection
+	sel.Tag, sel.Class = w.Tag, queue.Class(w.Class)
+	if w.Class != "" && !sel.Class.Known() {
 		return sel, problem(400, "class %q is unknown: use one of %s", w.Class, classList())
 	}
-	sel.Tag = w.Tag
 	for _, text := range w.IDs {
 		id, err := s.find(text)
 		if err != nil {
@@ -50,10 +47,8 @@ func (s *Server) selectionOf(w wire.Selector) (selection, error) {
 	if sel.Domain, err = domainPattern(w.Domain); err != nil {
 		return sel, err
 	}
-	if sel.nullSender = w.Sender == "<>"; !sel.nullSender {
-		if sel.Sender, err = senderPattern(w.Sender); err != nil {
-			return sel, err
-		}
+	if sel.Sender, err = senderPattern(w.Sender); err != nil {
+		return sel, err
 	}
 	if w.Recipient != "" {
 		a, err := mailaddr.Parse(w.Recipient)
@@ -97,9 +92,9 @@ func domainPattern(text string) (string, error) {
 	return a.ASCIIDomain(), nil
 }
 
-// senderPattern takes an address or "@domain".
+// senderPattern takes an address, "@domain" or "<>".
 func senderPattern(text string) (string, error) {
-	if text == "" {
+	if text == "" || text == queue.NullSender {
 		return text, nil
 	}
 	local := ""
@@ -111,44 +106,6 @@ func senderPattern(text string) (string, error) {
 		return "", problem(400, "sender %q is not one: write it as name@example.test, @example.test, or <> for the null sender", text)
 	}
 	return strings.TrimPrefix(a.String(), local), nil
-}
-
-// matches tells whether a recipient of a message is one that is meant.
-func (sel *selection) matches(m *queue.Message, i int, now time.Time) bool {
-	r, state := m.Envelope.Recipients[i], m.States[i]
-	switch {
-	case !open(state.Status),
-		sel.nothing,
-		len(sel.IDs) > 0 && !contains(sel.IDs, m.Envelope.ID),
-		len(sel.Status) > 0 && !contains(sel.Status, state.Status),
-		!sel.matchesDomain(r.Domain),
-		sel.Sender != "" && !matchSender(sel.Sender, m.Envelope.Sender),
-		sel.nullSender && m.Envelope.Sender != "",
-		sel.Recipient != "" && !strings.EqualFold(sel.Recipient, r.Address),
-		sel.Tag != "" && sel.Tag != m.Envelope.Tag,
-		sel.OlderThan > 0 && now.Sub(m.Envelope.ArrivedAt) < sel.OlderThan,
-		sel.class != "" && (state.Last == nil || state.Last.Class != sel.class):
-		return false
-	}
-	return true
-}
-
-// byDomain: nothing but domain and status are asked for.
-func (sel *selection) byDomain() bool {
-	return len(sel.IDs) == 0 && sel.Sender+sel.Recipient+sel.Tag+string(sel.class) == "" && sel.OlderThan == 0 && !sel.nullSender
-}
-
-// countIn counts the recipients of a domain that match, where byDomain.
-func (sel *selection) countIn(d *queue.DomainDepth) (n int64) {
-	if !sel.matchesDomain(d.Domain) {
-		return 0
-	}
-	for status, count := range map[queue.Status]int64{queue.StatusWaiting: d.Waiting + d.Due, queue.StatusActive: d.Active, queue.StatusHeld: d.Held} {
-		if len(sel.Status) == 0 || contains(sel.Status, status) {
-			n += count
-		}
-	}
-	return n
 }
 
 func contains[T comparable](list []T, x T) bool {
@@ -171,46 +128,17 @@ func matchDomain(pattern, domain string) bool {
 	return pattern == domain
 }
 
-func matchSender(pattern, sender string) bool {
-	if strings.HasPrefix(pattern, "@") {
-		sender = sender[max(0, strings.LastIndexByte(sender, '@')):]
-	}
-	return strings.EqualFold(pattern, sender)
-}
-
-// page is how many messages are looked at in one step of a walk over all: each
-// step goes over the whole schedule once, and holds so many messages in memory.
-const page = 2000
-
 // walk gives the messages that match and come behind after, oldest first, with
-// the indices of the recipients that match, until visit answers false. It asks
-// for step messages at a time.
-func (s *Server) walk(ctx context.Context, sel *selection, after queue.ID, step int, visit func(m *queue.Message, hits []int) bool) error {
+// the indices of the open recipients that match, until visit answers false.
+func (s *Server) walk(ctx context.Context, sel *selection, after queue.ID, visit func(m *queue.Message, hits []int) bool) error {
 	if sel.nothing {
 		return nil
 	}
 	now := s.opts.Now()
-	for {
-		messages, err := s.opts.Queue.List(ctx, now, sel.Selector, after, step)
-		if err != nil {
-			return err
-		}
-		for _, m := range messages {
-			var hits []int
-			for i := range m.States {
-				if sel.matches(m, i, now) {
-					hits = append(hits, i)
-				}
-			}
-			if len(hits) > 0 && !visit(m, hits) {
-				return nil
-			}
-			after = m.Envelope.ID
-		}
-		if len(messages) < step {
-			return nil
-		}
-	}
+	return s.opts.Queue.Walk(ctx, now, sel.Selector, after, func(m *queue.Message) bool {
+		hits := slices.DeleteFunc(sel.Recipients(m, now), func(i int) bool { return !open(m.States[i].Status) })
+		return len(hits) == 0 || visit(m, hits)
+	})
 }
 
 // selectorOf reads a selector from query parameters, of which those in also

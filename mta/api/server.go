@@ -33,7 +33,8 @@ type Queue interface {
 type Reader interface {
 	Find(prefix string) (queue.ID, error)
 	Message(id queue.ID) (*queue.Message, error)
-	List(ctx context.Context, now time.Time, s queue.Selector, after queue.ID, limit int) ([]*queue.Message, error)
+	Walk(ctx context.Context, now time.Time, s queue.Selector, after queue.ID, visit func(*queue.Message) bool) error
+	Count(ctx context.Context, now time.Time, s queue.Selector) (messages, recipients int, err error)
 	History(id queue.ID) ([]queue.Event, error)
 	OpenMessage(id queue.ID) (*queue.Content, error)
 }
@@ -159,7 +160,7 @@ type Server struct {
 	jsonRoom *semaphore.Weighted // octets of JSON messages held in memory
 	waiters  chan struct{}
 	stopping chan struct{}
-	paced    chan pacedRetry
+	paced    chan pacedAction
 
 	mu        sync.Mutex
 	listeners []listener
@@ -191,7 +192,7 @@ func New(opts Options) (*Server, error) {
 		jsonRoom: semaphore.NewWeighted(2 * jsonMessageLimit(opts.MaxMessageSize)),
 		waiters:  make(chan struct{}, maxWaiters),
 		stopping: make(chan struct{}),
-		paced:    make(chan pacedRetry),
+		paced:    make(chan pacedAction),
 	}
 	if opts.Listen != "" {
 		token, err := loadToken(filepath.Join(opts.StateDir, TokenName))

@@ -35,8 +35,15 @@ func (s *Server) stats(w http.ResponseWriter, r *http.Request) error {
 	if err := s.opts.Ready(); err != nil {
 		out.Error = err.Error()
 	}
-	for _, d := range s.opts.Queue.Domains(now, most) {
-		out.Domains = append(out.Domains, s.domainOf(now, &d))
+	domains := s.opts.Queue.Domains(now, 0)
+	out.DomainCount = len(domains)
+	for i := range domains {
+		for column, n := range domains[i].Age {
+			out.Ages[column] += n
+		}
+		if i < most {
+			out.Domains = append(out.Domains, s.domainOf(now, &domains[i]))
+		}
 	}
 	out.Suspensions = append(out.Suspensions, s.suspensions(now)...)
 	return answer(w, http.StatusOK, out)

@@ -117,6 +117,9 @@ func TestStats(t *testing.T) {
 	if len(s.Domains) != 2 || s.Domains[0].Domain != "shop.test" || s.Domains[0].Held != 1 || s.Domains[0].Ages[0] == 0 {
 		t.Errorf("domains are %+v", s.Domains)
 	}
+	if sum := s.Ages[0] + s.Ages[6]; sum != 7 || s.Ages[6] != 2 || s.DomainCount != 5 {
+		t.Errorf("%d destinations, ages %v: all of them count, not only those that are shown", s.DomainCount, s.Ages)
+	}
 	all, err := r.client.Stats(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,7 @@ package wire
 
 import "time"
 
-// AgeLimits are the upper ends of the columns of Domain.Ages, in minutes; the
+// AgeLimits are the upper ends of the columns of Ages, in minutes; the
 // last column holds what is older.
 var AgeLimits = [9]int{5, 10, 20, 40, 80, 160, 320, 640, 1280}
 
@@ -20,7 +20,9 @@ type Stats struct {
 	Oldest            time.Time    `json:"oldest,omitzero"`
 	UnreportedNotices int64        `json:"unreported_notices"`
 	BodyMemory        int64        `json:"body_memory"` // octets
-	Domains           []Domain     `json:"domains"`     // the fullest first
+	Ages              [10]int64    `json:"ages"`        // recipients by age, see AgeLimits
+	DomainCount       int          `json:"domain_count"`
+	Domains           []Domain     `json:"domains"` // the fullest first, at most as many as were asked for
 	Suspensions       []Suspension `json:"suspensions"`
 }
 

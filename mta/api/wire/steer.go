@@ -9,7 +9,7 @@ type Selector struct {
 	IDs       []string `json:"ids,omitempty"`        // or unique beginnings of them
 	Domain    string   `json:"domain,omitempty"`     // a recipient domain, or "*.example.test"
 	Site      string   `json:"site,omitempty"`       // every domain that this provider serves
-	Sender    string   `json:"sender,omitempty"`     // an address, or "@domain"
+	Sender    string   `json:"sender,omitempty"`     // an address, "@domain", or "<>"
 	Recipient string   `json:"recipient,omitempty"`  // an address
 	Tag       string   `json:"tag,omitempty"`        // exactly
 	Status    []string `json:"status,omitempty"`     // waiting, active, held
@@ -29,8 +29,11 @@ type Action struct {
 	All    bool   `json:"all,omitempty"`
 	Reason string `json:"reason,omitempty"` // for the history; with fail also for the sender
 	DryRun bool   `json:"dry_run,omitempty"`
-	// Pace of a retry: recipients per second; 0: at once.
+	// Pace of a retry or a release: recipients per second; 0: 1,000. What is
+	// no more than one second's is done at once.
 	Pace int `json:"pace,omitempty"`
+	// AtOnce: a retry or a release of everything at the same moment.
+	AtOnce bool `json:"at_once,omitempty"`
 	// For limits a suspension; empty: until it is resumed.
 	For string `json:"for,omitempty"`
 }
@@ -39,7 +42,7 @@ type Action struct {
 type ActionResult struct {
 	Action     string `json:"action"`
 	Recipients int    `json:"recipients"`
-	Messages   int    `json:"messages,omitempty"` // in a dry run, where messages had to be looked at
+	Messages   int    `json:"messages,omitempty"` // where they were counted beforehand
 	DryRun     bool   `json:"dry_run,omitempty"`
 	// Paced: the work goes on in the server at the pace that was asked for.
 	Paced bool `json:"paced,omitempty"`
