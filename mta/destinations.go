@@ -94,3 +94,24 @@ type attemptCounter struct{ *metrics.Metrics }
 func (c attemptCounter) Attempt(a *dispatch.Attempt) {
 	c.Metrics.Attempt(a.Outcomes, a.Timing, a.At.Sub(a.Envelope.ArrivedAt))
 }
+
+// connectionObservers all learn of every connection.
+type connectionObservers []delivery.Observer
+
+// Connection implements delivery.Observer.
+func (all connectionObservers) Connection(c *delivery.Connection) {
+	for _, o := range all {
+		o.Connection(c)
+	}
+}
+
+// connectionCounter hands what connections came to to the metrics.
+type connectionCounter struct{ *metrics.Metrics }
+
+// Connection implements delivery.Observer.
+func (m connectionCounter) Connection(c *delivery.Connection) {
+	m.Metrics.Connection(c.Demand.Level.String(), c.Demand.Source.String(), c.Reached.String())
+	if c.TLSResult != delivery.TLSNotTried && c.TLSResult != delivery.TLSOK {
+		m.TLSFailed(c.TLSResult.String())
+	}
+}

@@ -198,21 +198,28 @@ func (m *MTA) openWaysOut(context.Context) error {
 		return err
 	}
 	dialer := guardedDialer{m.resolver, m.guard}
-	m.sts = mtasts.New(mtasts.Options{
+	stsOptions := mtasts.Options{
 		DNS: policyTXT{m.resolver}, Store: store, Log: m.log,
 		Fetcher: &mtasts.Fetcher{Dial: dialer.dial, UserAgent: "postrider"},
-	})
+	}
+	observers := connectionObservers{connectionCounter{m.metrics}}
+	recorder := new(tlsRecorder)
+	if m.cfg.TLSRPT.Enabled {
+		if recorder.recorder, err = m.openTLSReports(dialer); err != nil {
+			return err
+		}
+		stsOptions.Failed = recorder.fetchFailed
+		observers = append(observers, recorder)
+	}
+	m.sts = mtasts.New(stsOptions)
+	recorder.sts = m.sts
 	m.planner = &delivery.Planner{
 		Resolver: m.resolver, Destination: destination(m.cfg),
 		Policies: &publishedPolicies{resolver: m.resolver, sts: m.sts, port: m.cfg.Delivery.Port},
 	}
 	o := agentOptions(m.cfg, m.identity, m.guard, m.log)
 	o.Converter = converter{m.intake}
-	if m.cfg.TLSRPT.Enabled {
-		if err := m.openTLSReports(&o); err != nil {
-			return err
-		}
-	}
+	o.Observer = observers
 	m.agent = delivery.NewAgent(o)
 	var deliverer dispatch.Deliverer = m.agent
 	if m.cfg.Mode == config.ModeSilent {
@@ -243,26 +250,25 @@ func (m *MTA) openWaysOut(context.Context) error {
 }
 
 // openTLSReports makes what counts TLS sessions and reports about them.
-func (m *MTA) openTLSReports(o *delivery.Options) error {
+func (m *MTA) openTLSReports(dialer guardedDialer) (*tlsrpt.Recorder, error) {
 	store, err := newFileStore(m.state.tlsReports())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	recorder, err := tlsrpt.NewRecorder(m.cfg.TLSRPT.Interval, store, m.log)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	o.Observer = &tlsRecorder{recorder: recorder, sts: m.sts}
 	postmaster := m.cfg.PostmasterAt(m.identity.hostname())
 	from := cmp.Or(m.cfg.TLSRPT.From, postmaster)
 	_, domain, _ := strings.Cut(from, "@")
 	m.tlsReporter = &tlsrpt.Reporter{
 		Recorder: recorder, DNS: policyTXT{m.resolver}, Log: m.log, From: from,
 		Mailer: reportMailer{m.intake},
-		Poster: &tlsrpt.Poster{Dial: guardedDialer{m.resolver, m.guard}.dial},
+		Poster: &tlsrpt.Poster{Dial: dialer.dial},
 		Sender: tlsrpt.Sender{Organization: domain, Domain: domain, Contact: postmaster},
 	}
-	return nil
+	return recorder, nil
 }
 
 func (m *MTA) openAPI(context.Context) error {
@@ -300,6 +306,8 @@ func (m *MTA) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	keeping, sending, taking := newCrew(ctx, failed), newCrew(ctx, failed), newCrew(ctx, failed)
 	keeping.add("queue", m.queue.Run)
+	trust := newTrust(m.cfg, m.resolver, m.log)
+	trust.begin(ctx)
 	if m.cfg.Mode != config.ModeDisabled {
 		sending.add("dispatch", m.dispatch.Run)
 		taking.add("bounce", m.bounce.Run)
@@ -308,7 +316,7 @@ func (m *MTA) Run(ctx context.Context) error {
 	taking.add("submission", m.submission.Run)
 	taking.add("http", m.api.Run)
 	taking.add("identity", m.identity.run)
-	taking.add("DNSSEC probe", newTrust(m.cfg, m.resolver, m.log).run)
+	taking.add("DNSSEC probe", trust.run)
 	sending.add("MTA-STS", m.sts.Run)
 	if m.tlsReporter != nil && m.cfg.Mode == config.ModeLive {
 		taking.add("TLS reports", m.tlsReporter.Run)

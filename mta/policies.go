@@ -86,6 +86,7 @@ func (p *publishedPolicies) danes(ctx context.Context, host resolver.Host, f *tl
 	for _, r := range usable {
 		f.TLSA = append(f.TLSA, tlspolicy.TLSA(r))
 	}
+	f.TLSABase = found.Base
 	return found.ExpiresAt
 }
 

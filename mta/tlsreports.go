@@ -24,20 +24,34 @@ type tlsRecorder struct {
 
 // Connection implements delivery.Observer.
 func (t *tlsRecorder) Connection(c *delivery.Connection) {
-	if c.TLSResult == delivery.TLSNotTried || c.TLSResult == delivery.TLSNoRequire {
+	switch {
+	case c.Message == tlspolicy.MessageTLSIgnored:
+		// A message that asks for no policy, as these reports do themselves: two
+		// hosts would write to each other for ever.
+		return
+	case c.TLSResult == delivery.TLSNotTried || c.TLSResult == delivery.TLSNoRequire:
 		return // TLS was not asked for, or the message's own demand failed
 	}
 	failure := t.failure(c)
 	now := time.Now()
-	dane := c.Demand.Source == tlspolicy.FromDANE
-	if dane {
+	isDANE := c.Demand.Source == tlspolicy.FromDANE
+	if isDANE {
 		t.recorder.Record(now, c.Domain, tlsrpt.Policy{Type: tlsrpt.TLSA, Domain: c.Host, Lines: tlsaLines(c.Demand.TLSA)}, failure)
 	}
 	switch policy, ok := t.stsPolicy(c); {
 	case ok:
 		t.recorder.Record(now, c.Domain, policy, failure)
-	case !dane:
+	case !isDANE:
 		t.recorder.Record(now, c.Domain, tlsrpt.Policy{Type: tlsrpt.NoPolicy, Domain: c.Domain}, failure)
+	}
+}
+
+// fetchFailed counts an MTA-STS policy that could not be had (RFC 8460,
+// section 4.3.2.2). There was no policy to name, so it is counted apart.
+func (t *tlsRecorder) fetchFailed(err *mtasts.Error) {
+	if result := err.Kind.ResultType(); result != "" {
+		t.recorder.Record(time.Now(), err.Domain, tlsrpt.Policy{Type: tlsrpt.STS, Domain: err.Domain},
+			&tlsrpt.Failure{Result: result, Reason: err.Error()})
 	}
 }
 
@@ -58,7 +72,7 @@ func (t *tlsRecorder) failure(c *delivery.Connection) *tlsrpt.Failure {
 // stsPolicy is the MTA-STS policy that a connection was held to, or watched
 // for. It is known: the plan was made with it.
 func (t *tlsRecorder) stsPolicy(c *delivery.Connection) (tlsrpt.Policy, bool) {
-	if c.Demand.Source != tlspolicy.FromSTS && !c.Demand.Watched {
+	if c.Demand.STS == tlspolicy.STSNone {
 		return tlsrpt.Policy{}, false
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

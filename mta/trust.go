@@ -16,12 +16,17 @@ const (
 	probeRefresh = 10 * time.Minute
 )
 
+// probePatience is how long the start waits for the first probe.
+const probePatience = 5 * time.Second
+
 // trust finds out whether the AD bit of the name servers may be believed, on
 // which DANE rests.
 type trust struct {
 	resolver *resolver.Resolver
 	options  resolver.ProbeOptions
 	log      *slog.Logger
+	told     string
+	wait     time.Duration
 }
 
 func newTrust(cfg *config.Config, r *resolver.Resolver, log *slog.Logger) *trust {
@@ -30,30 +35,41 @@ func newTrust(cfg *config.Config, r *resolver.Resolver, log *slog.Logger) *trust
 	}}
 }
 
-// run probes at once and whenever the servers have changed, until ctx ends.
-// What it finds is told when it differs from what was told last.
+// begin probes before anything is sent: what waited for the start must not go
+// out without DANE because nobody had asked yet.
+func (t *trust) begin(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, probePatience)
+	defer cancel()
+	t.probe(ctx)
+}
+
+// run probes whenever the servers have changed, until ctx ends.
 func (t *trust) run(ctx context.Context) error {
-	told := ""
 	for {
-		wait := probeRefresh
-		if t.resolver.NeedsProbe() || told == "" {
-			result := t.resolver.Probe(ctx, t.options)
-			if ctx.Err() != nil {
-				return nil
-			}
-			if words := t.words(result); words != told {
-				t.tell(result)
-				told = words
-			}
-			if !result.Validating {
-				wait = probeRetry
-			}
-		}
 		select {
-		case <-time.After(wait):
+		case <-time.After(t.wait):
 		case <-ctx.Done():
 			return nil
 		}
+		if t.resolver.NeedsProbe() {
+			t.probe(ctx)
+		}
+	}
+}
+
+// probe tells what it finds when that differs from what was told last.
+func (t *trust) probe(ctx context.Context) {
+	t.wait = probeRetry
+	result := t.resolver.Probe(ctx, t.options)
+	if ctx.Err() != nil {
+		return
+	}
+	if result.Validating {
+		t.wait = probeRefresh
+	}
+	if words := t.words(result); words != t.told {
+		t.tell(result)
+		t.told = words
 	}
 }
 
@@ -65,9 +81,12 @@ func (t *trust) words(r resolver.ProbeResult) string {
 }
 
 func (t *trust) tell(r resolver.ProbeResult) {
-	if r.Trusted {
+	switch {
+	case r.Trusted && r.Validating:
 		t.log.Info("DNSSEC: the name servers validate and are trusted, DANE is in use", "servers", r.Servers)
-		return
+	case r.Trusted:
+		t.log.Warn("DNSSEC: the name servers are trusted as configured, though the probe failed", "servers", r.Servers, "reason", r.Reason)
+	default:
+		t.log.Warn("DNSSEC: the name servers are not trusted, so there is no DANE", "servers", r.Servers, "reason", r.Reason)
 	}
-	t.log.Warn("DNSSEC: the name servers are not trusted, so there is no DANE", "reason", r.Reason)
 }

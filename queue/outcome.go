@@ -56,8 +56,8 @@ const (
 type Remote struct {
 	Host   string     // the MX's name
 	IP     netip.Addr // zero: none was reached
-	TLS    string     // e.g. "TLS1.3 TLS_AES_128_GCM_SHA256"; empty: in clear
-	Demand string     // e.g. "enable", "require", "dane", "sts"; and where it came from
+	TLS    string     // e.g. "TLS1.3 TLS_AES_128_GCM_SHA256 verified", or "unverified", "dane"; empty: in clear
+	Demand string     // e.g. "enable", "verify (MTA-STS)"; and why it is met with less than TLS at its best
 	HELO   string     // the name we greeted with
 }
 

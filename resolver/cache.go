@@ -67,6 +67,9 @@ func (c *cache) get(q question) *entry {
 	return e
 }
 
+// clear forgets everything.
+func (c *cache) clear() { c.entries.InvalidateAll() }
+
 // store keeps an answer or a failure and gives the entry that now stands.
 func (c *cache) store(q question, f finding, failed *Error, now time.Time) *entry {
 	e := &entry{found: f, known: true, expiresAt: now.Add(c.clamp(f))}

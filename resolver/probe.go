@@ -50,8 +50,12 @@ func (r *Resolver) Probe(ctx context.Context, o ProbeOptions) ProbeResult {
 		}
 	}
 	result.Validating = result.Reason == nil
-	if answered {
+	if before := r.servers.validating(); answered {
 		r.servers.setProbed(list, result.Validating && local, r.now())
+		if r.options.AutoTrustAD && r.servers.validating() != before {
+			// What is cached has the verdict of the time when it was asked for.
+			r.cache.clear()
+		}
 	}
 	switch {
 	case r.options.TrustAD:

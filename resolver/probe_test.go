@@ -118,6 +118,24 @@ func TestBeforeTheProbeNothingIsTrusted(t *testing.T) {
 	}
 }
 
+// What was asked before the probe has no verdict, and is not believed to be
+// unsigned for the rest of its life.
+func TestProbeForgetsAnswersWithoutVerdict(t *testing.T) {
+	t.Parallel()
+	r, zone := newPair(t, Options{AutoTrustAD: true})
+	zone.Add(". IN SOA ns. host. 1 1 1 1 1", "d.test. 3600 IN TXT a")
+	zone.Secure(".")
+	for _, want := range []bool{false, true} {
+		if a, err := r.TXT(t.Context(), "d.test"); err != nil || a.Secure != want {
+			t.Errorf("%+v, %v, want secure %v", a, err, want)
+		}
+		r.Probe(t.Context(), ProbeOptions{})
+	}
+	if n := zone.Queries("d.test", dns.TypeTXT); n != 2 {
+		t.Errorf("%d queries: the cache is to be forgotten once", n)
+	}
+}
+
 // The list as a whole is trusted or not: what the local server validates, the
 // other could undo whenever it is asked instead.
 func TestOneServerElsewhereSpoilsTheList(t *testing.T) {

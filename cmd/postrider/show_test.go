@@ -50,7 +50,7 @@ var (
 
 func sampleOutcomes() (delivered, greylisted, refused *wire.Outcome) {
 	return &wire.Outcome{Verdict: "delivered", Scope: "recipient", Stage: "final", Code: 250, Status: "2.0.0", Text: "queued as 17",
-			MX: "mx.shop.test", IP: "192.0.2.25", TLS: "TLS1.3 TLS_AES_128_GCM_SHA256", Demand: "enable"},
+			MX: "mx.shop.test", IP: "192.0.2.25", TLS: "TLS1.3 TLS_AES_128_GCM_SHA256 unverified", Demand: "enable"},
 		&wire.Outcome{Verdict: "deferred", Scope: "recipient", Stage: "rcpt", Code: 451, Status: "4.7.1", Text: "come back later", Class: "greylisted", MX: "mx.bank.test", IP: "2001:db8::1"},
 		// A host that tries to steer the terminal of whoever looks.
 		&wire.Outcome{Verdict: "failed", Scope: "recipient", Stage: "rcpt", Code: 550, Status: "5.1.1", Text: "no such user\x1b[2J\u202e", MX: "mx.city.test"}

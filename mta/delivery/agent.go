@@ -53,20 +53,25 @@ type Options struct {
 
 // Observer learns what connections came to.
 type Observer interface {
-	// Connection is called once for each connection that was tried, by the
+	// Connection is called once for each connection that was tried, and for
+	// each host that its side's policy kept us from connecting to, by the
 	// goroutine that tried it. The value is valid until it returns.
 	Connection(c *Connection)
 }
 
 // Connection is what trying to connect came to.
 type Connection struct {
-	Domain string // of the recipients it was made for
-	Host   string // empty for an address literal
-	Addr   netip.AddrPort
+	Domain string         // of the recipients it was made for
+	Host   string         // empty for an address literal
+	Addr   netip.AddrPort // zero where the host was not connected to
 	Local  netip.Addr
 	Demand tlspolicy.Requirement
+	// Message is what the message that it was made for asks of TLS.
+	Message tlspolicy.Message
 	// Stage is how far it came: StageMAIL when it is ready for mail.
 	Stage queue.Stage
+	// Reached is ReachedNothing where it did not become ready.
+	Reached Reached
 	// TLS is nil in clear.
 	TLS *tls.ConnectionState
 	// TLSResult says what TLS came to, also where its failure was put up with:

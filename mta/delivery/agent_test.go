@@ -23,7 +23,7 @@ func TestDeliverToTheFirstMX(t *testing.T) {
 	s.deliver(m)
 	o := m.outcome(t)
 	checkDelivered(t, o)
-	if o.Remote.Host != "mx1.a.test" || !o.Remote.IP.IsLoopback() || o.Remote.HELO != "out.test" || o.Remote.Demand != "enable" || o.Remote.TLS != "" {
+	if o.Remote.Host != "mx1.a.test" || !o.Remote.IP.IsLoopback() || o.Remote.HELO != "out.test" || o.Remote.Demand != "enable; in clear: it does not offer STARTTLS" || o.Remote.TLS != "" {
 		t.Errorf("remote: %+v", o.Remote)
 	}
 	if m.report.Site != SiteAlive || m.report.Timing.Connect <= 0 || m.report.Timing.Transfer <= 0 {

@@ -171,6 +171,7 @@ func (c *carrier) list() {
 		h := &c.plan.Hosts[from+i]
 		if d := h.demands[w.kind]; d.Refused != nil {
 			w.note(refusedFault(hostName(h), d.Requirement))
+			c.agent.observeRefused(c.plan, h, &d.Requirement)
 			continue
 		}
 		if len(h.Addrs) == 0 {
@@ -210,7 +211,7 @@ func hostName(h *PlannedHost) string {
 func (c *carrier) open(cand candidate) (*session, *fault) {
 	a := c.agent
 	level := cand.host.demands[c.walk.kind].Level
-	mode := tlsNow
+	mode, why := tlsNow, whyRemembered
 	switch level {
 	case tlspolicy.None:
 		mode = tlsNever
@@ -219,7 +220,7 @@ func (c *carrier) open(cand candidate) (*session, *fault) {
 	}
 	first := mode
 	for {
-		t := try{carrier: c, candidate: cand, mode: mode, began: time.Now()}
+		t := try{carrier: c, candidate: cand, mode: mode, why: why, began: time.Now()}
 		s, f := t.do()
 		a.observe(&t, f)
 		if s != nil {
@@ -232,7 +233,7 @@ func (c *carrier) open(cand candidate) (*session, *fault) {
 		if level != tlspolicy.Enable || !t.tlsBroke() || c.ctx.Err() != nil {
 			return nil, f
 		}
-		mode = t.fallback()
+		mode, why = t.fallback(), f.words()
 	}
 }
 
@@ -251,6 +252,7 @@ type try struct {
 	*carrier
 	candidate
 	mode  tlsMode
+	why   string // the mode is less than the best
 	began time.Time
 
 	local     netip.Addr
@@ -362,13 +364,31 @@ func (a *Agent) observe(t *try, f *fault) {
 	}
 	c := Connection{
 		Domain: t.plan.Domain, Host: t.host.Name, Addr: t.addr, Local: t.local, Demand: t.demand().Requirement,
-		Stage: queue.StageMAIL, TLSResult: t.tlsResult, TLSErr: t.tlsErr, Took: time.Since(t.began),
+		Message: t.walk.kind, Stage: queue.StageMAIL, TLSResult: t.tlsResult, TLSErr: t.tlsErr, Took: time.Since(t.began),
 	}
 	if t.smtp != nil {
 		c.TLS = t.smtp.TLS()
 	}
 	if f != nil {
-		c.Stage, c.Text = f.stage, f.outcome(0, false).Text
+		c.Stage, c.Text = f.stage, f.words()
+	} else {
+		c.Reached = reached(c.Demand.Level, c.TLS)
+	}
+	a.o.Observer.Connection(&c)
+}
+
+// observeRefused tells the observer of a host that is not connected to, because
+// of what its side publishes.
+func (a *Agent) observeRefused(p *Plan, h *PlannedHost, d *tlspolicy.Requirement) {
+	if a.o.Observer == nil {
+		return
+	}
+	c := Connection{Domain: p.Domain, Host: h.Name, Demand: *d, Stage: queue.StagePolicy, Text: d.Refused.Text}
+	switch d.Source {
+	case tlspolicy.FromSTS:
+		c.TLSResult, c.TLSErr = TLSNotNamed, errNotNamed
+	case tlspolicy.FromDANE:
+		c.TLSResult, c.TLSErr = TLSNotKnown, errors.New(d.Refused.Text)
 	}
 	a.o.Observer.Connection(&c)
 }

@@ -58,6 +58,15 @@ func (f *fault) outcome(others int, isPermanent bool) queue.Outcome {
 	return o
 }
 
+// words is the fault in one line.
+func (f *fault) words() string {
+	o := f.outcome(0, false)
+	if o.Code != 0 {
+		return fmt.Sprintf("%d %s", o.Code, o.Text)
+	}
+	return o.Text
+}
+
 // hostLabel names a host for people: "mx1.a.test [192.0.2.1]:25".
 func hostLabel(name string, addr netip.AddrPort) string {
 	s := "[" + addr.Addr().String() + "]"
@@ -188,4 +197,4 @@ func addresslessFault(h *resolver.Host) *fault {
 }
 
 // Error makes a fault an error, so that it can end a session like one.
-func (f *fault) Error() string { return f.text }
+func (f *fault) Error() string { return f.words() }

@@ -23,7 +23,7 @@ type Resolver interface {
 // Policies finds what the recipient's side demands: MTA-STS and DANE.
 type Policies interface {
 	// Facts answers for each host of the route, in its order, with the fields
-	// STS, STSMatch, DANE and TLSA set, and until when that holds (zero: as
+	// STS, STSMatch, DANE, TLSA and TLSABase set, and until when that holds (zero: as
 	// long as the route). An error is temporary: nothing is known.
 	Facts(ctx context.Context, route *resolver.Route) (facts []tlspolicy.Facts, until time.Time, err error)
 }
@@ -77,6 +77,8 @@ type Plan struct {
 	// Fixed: the operator wrote the hosts, and may write any address.
 	Fixed   bool
 	Session SessionSettings
+	// canonical is the domain after aliases; empty where that is not validated.
+	canonical string
 }
 
 // PlannedHost is one host of a plan.
@@ -137,16 +139,19 @@ func (p *Planner) Plan(ctx context.Context, domain string) (*Plan, error) {
 	if !until.IsZero() && until.Before(plan.ExpiresAt) {
 		plan.ExpiresAt = until
 	}
+	if route.Secure {
+		plan.canonical = route.Canonical
+	}
 	for i := range route.Hosts {
 		f := facts[i]
 		f.Configured, f.HostTrusted = dest.TLS, route.Secure || route.Fixed
-		plan.Hosts[i] = planHost(route.Hosts[i], f, &dest)
+		plan.Hosts[i] = planHost(domain, route.Hosts[i], f, &dest)
 	}
 	plan.Key = plan.key()
 	return plan, nil
 }
 
-func planHost(host resolver.Host, facts tlspolicy.Facts, dest *Destination) PlannedHost {
+func planHost(domain string, host resolver.Host, facts tlspolicy.Facts, dest *Destination) PlannedHost {
 	h := PlannedHost{Host: host, port: 25}
 	if dest.Port > 0 {
 		h.port = uint16(dest.Port)
@@ -157,9 +162,21 @@ func planHost(host resolver.Host, facts tlspolicy.Facts, dest *Destination) Plan
 	for m := range h.demands {
 		facts.Message = tlspolicy.Message(m)
 		r := tlspolicy.Join(facts)
-		h.demands[m] = demand{r, r.Key() + dest.Session.key()}
+		h.demands[m] = demand{r, demandKey(domain, r) + dest.Session.key()}
 	}
 	return h
+}
+
+// demandKey tells demands apart that must not share a connection. A
+// certificate below an authority of the zone (usage 2) may bear the recipient
+// domain's name instead of the host's, and is good for that domain alone.
+func demandKey(domain string, r tlspolicy.Requirement) string {
+	for _, record := range r.TLSA {
+		if record.Usage == 2 {
+			return r.Key() + " for " + domain
+		}
+	}
+	return r.Key()
 }
 
 // key joins all that parts connections: also the demands that some messages

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +25,8 @@ const (
 	tlsNever                // in clear
 )
 
-// TLSResult is what TLS came to on a connection; a closed set, after RFC 8460,
-// section 4.3.
+// TLSResult is what TLS came to on a connection; a closed set, whose words are
+// those of RFC 8460, section 4.3, where it has one.
 type TLSResult uint8
 
 const (
@@ -38,12 +39,14 @@ const (
 	TLSInvalid   // TLSA records that do not match
 	TLSFailed    // the handshake
 	TLSNotNamed  // not one of the MTA-STS policy's hosts
+	TLSNotKnown  // the lookup of its TLSA records failed
 	TLSNoRequire // REQUIRETLS not offered
 )
 
 var tlsResultWords = [...]string{
 	"not-tried", "successful", "starttls-not-supported", "certificate-host-mismatch", "certificate-expired",
-	"certificate-not-trusted", "tlsa-invalid", "validation-failure", "sts-policy-invalid", "requiretls-not-supported",
+	"certificate-not-trusted", "tlsa-invalid", "validation-failure", "mx-not-in-sts-policy", "dnssec-invalid",
+	"requiretls-not-supported",
 }
 
 func (r TLSResult) String() string { return tlsResultWords[r] }
@@ -52,6 +55,9 @@ func (r TLSResult) String() string { return tlsResultWords[r] }
 func (t *try) secure() error {
 	d := t.demand()
 	if t.mode == tlsNever {
+		if d.Level == tlspolicy.Enable {
+			t.less("in clear", t.why)
+		}
 		return nil
 	}
 	if !t.smtp.Extensions().StartTLS {
@@ -60,6 +66,7 @@ func (t *try) secure() error {
 			return &fault{stage: queue.StageSTARTTLS, status: "4.7.4",
 				text: fmt.Sprintf("%s does not offer STARTTLS, and TLS is demanded: %v", hostLabel(t.host.Name, t.addr), d)}
 		}
+		t.less("in clear", "it does not offer STARTTLS")
 		return nil
 	}
 	if d.Level == tlspolicy.DANE && t.agent.o.VerifyDANE == nil {
@@ -75,7 +82,10 @@ func (t *try) secure() error {
 	}
 	t.tlsResult = TLSOK
 	state := t.smtp.TLS()
-	t.remote.TLS = tlsText(state)
+	t.remote.TLS = tlsText(d.Level, state)
+	if t.mode == tlsOld {
+		t.less("from TLS 1.0 up", t.why)
+	}
 	t.watch(state)
 	if d.RequireTLS && !t.smtp.Extensions().RequireTLS {
 		t.tlsResult = TLSNoRequire
@@ -105,11 +115,11 @@ func (t *try) fallback() tlsMode {
 // watch checks what a policy in mode testing would demand, for the reports.
 func (t *try) watch(state *tls.ConnectionState) {
 	d := t.demand()
-	if !d.Watched {
+	if d.STS != tlspolicy.STSTesting {
 		return
 	}
-	if !d.WatchedMatch {
-		t.tlsResult = TLSNotNamed
+	if !d.STSMatch {
+		t.tlsErr, t.tlsResult = errNotNamed, TLSNotNamed
 		return
 	}
 	if d.Level == tlspolicy.Verify {
@@ -148,6 +158,7 @@ func (t *try) tlsConfig() *tls.Config {
 			c.ServerName = t.addr.Addr().String() // judged by, and still not sent
 		}
 	case tlspolicy.DANE:
+		c.ServerName = cmp.Or(d.TLSABase, t.host.Name) // RFC 7672, section 8.1
 		c.InsecureSkipVerify = true
 		c.ClientSessionCache = nil // the records may have changed since
 		c.VerifyConnection = func(state tls.ConnectionState) error {
@@ -166,14 +177,20 @@ func (t *try) tlsConfig() *tls.Config {
 	return c
 }
 
+// errNotNamed is what an MTA-STS policy has against a host.
+var errNotNamed = errors.New("the MTA-STS policy does not name this host")
+
 // daneNames are the names that a certificate under TLSA usage 2 may have (RFC
-// 7672, sections 3.1.2 and 3.2.2).
+// 7672, section 3.2.2): the one that has the records, the host's, and those of
+// the domain, before and after aliases, whose MX answer is validated.
 func (t *try) daneNames() []string {
-	names := []string{t.host.Name}
-	if t.host.Canonical != "" && t.host.Canonical != t.host.Name {
-		names = append(names, t.host.Canonical)
+	var names []string
+	for _, n := range []string{t.demand().TLSABase, t.host.Name, t.plan.Domain, t.plan.canonical} {
+		if n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
 	}
-	return append(names, t.plan.Domain)
+	return names
 }
 
 type daneError struct{ err error }
@@ -225,15 +242,6 @@ func judgeCertificate(err error) TLSResult {
 	default:
 		return TLSFailed
 	}
-}
-
-// tlsText is for logs and reports: "TLS1.3 TLS_AES_128_GCM_SHA256".
-func tlsText(state *tls.ConnectionState) string {
-	version := tls.VersionName(state.Version)
-	if len(version) > 4 && version[3] == ' ' {
-		version = version[:3] + version[4:]
-	}
-	return version + " " + tls.CipherSuiteName(state.CipherSuite)
 }
 
 // tlsMemory remembers for a while which hosts need less TLS, so that not every

@@ -61,6 +61,8 @@ type Metrics struct {
 	delivery      prometheus.Observer
 	connect       prometheus.Observer
 	transfer      prometheus.Observer
+	connections   map[connection]prometheus.Counter
+	tlsFailures   map[string]prometheus.Counter // by result
 	reports       reports
 }
 
@@ -86,6 +88,8 @@ func New(o Options) (*Metrics, error) {
 	m.refused = r.refusals()
 	phases := r.histograms("attempt_phase_seconds", "How the time of an attempt was spent; connect only where a connection was opened.", "phase", []string{"connect", "transfer"}, deliveryBuckets)
 	m.connect, m.transfer = phases["connect"], phases["transfer"]
+	m.connections = r.connections()
+	m.tlsFailures = r.counters("tls_failures_total", "Outgoing connections on which TLS failed, also where that was put up with.", "result", tlsFailures)
 	m.reports = newReports(&r)
 	r.info(o.Version)
 	if o.Depth != nil {
@@ -175,17 +179,17 @@ func (m *Metrics) outcome(o *queue.Outcome, sinceArrival time.Duration) {
 		m.delivered.Inc()
 		m.delivery.Observe(sinceArrival.Seconds())
 	case queue.Deferred:
-		countClass(m.deferred, o.Class)
+		count(m.deferred, string(o.Class))
 	case queue.Failed:
-		countClass(m.bounced, o.Class)
+		count(m.bounced, string(o.Class))
 	}
 	if o.InDoubt {
 		m.inDoubt.Inc()
 	}
 }
 
-func countClass(by map[string]prometheus.Counter, class queue.Class) {
-	c, ok := by[string(class)]
+func count(by map[string]prometheus.Counter, word string) {
+	c, ok := by[word]
 	if !ok {
 		c = by[other]
 	}

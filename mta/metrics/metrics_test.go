@@ -162,7 +162,7 @@ func TestNamesFollowTheRules(t *testing.T) {
 			t.Errorf("%s does not begin with postrider_", line)
 		}
 	}
-	if len(series) > 300 {
+	if len(series) > 400 {
 		t.Errorf("%d series", len(series))
 	}
 	expect(t, r,
@@ -207,4 +207,22 @@ func TestReports(t *testing.T) {
 		`postrider_reports_dropped_total{why="double_bounce"} 1`,
 		`postrider_reports_dropped_total{why="storm"} 2`,
 		`postrider_reports_dropped_total{why="other"} 0`)
+}
+
+func TestConnectionsByTLS(t *testing.T) {
+	t.Parallel()
+	m, r := newMetrics(t, Options{})
+	m.Connection("enable", "configuration", "clear")
+	m.Connection("verify", "MTA-STS", "verified")
+	m.Connection("dane", "MTA-STS", "dane") // there is no such demand
+	m.TLSFailed("starttls-not-supported")
+	m.TLSFailed("of a new kind")
+	expect(t, r,
+		`postrider_connections_total{demand="enable",reached="clear",source="configuration"} 1`,
+		`postrider_connections_total{demand="verify",reached="verified",source="MTA-STS"} 1`,
+		`postrider_connections_total{demand="other",reached="nothing",source="other"} 1`,
+		`postrider_connections_total{demand="dane",reached="dane",source="DANE"} 0`,
+		`postrider_tls_failures_total{result="starttls-not-supported"} 1`,
+		`postrider_tls_failures_total{result="other"} 1`,
+	)
 }

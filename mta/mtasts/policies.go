@@ -71,15 +71,19 @@ type Options struct {
 	DNS     TXT
 	Fetcher *Fetcher
 	Store   Store
-	Log     *slog.Logger // for failures of the store and renewals; nil: none
+	// Failed is told of each look at a record and each fetch that gave no
+	// policy, for reports; nil: nobody. It must not call back.
+	Failed func(*Error)
+	Log    *slog.Logger // for failures of the store and renewals; nil: none
 }
 
 // Policies finds policies and remembers them. It is safe for concurrent use.
 type Policies struct {
-	dns   TXT
-	fetch func(ctx context.Context, domain string) (Policy, error)
-	store Store
-	log   *slog.Logger
+	dns      TXT
+	fetch    func(ctx context.Context, domain string) (Policy, error)
+	store    Store
+	onFailed func(*Error)
+	log      *slog.Logger
 
 	mu      sync.Mutex
 	entries map[string]*entry
@@ -91,7 +95,11 @@ func New(o Options) *Policies {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Policies{dns: o.DNS, fetch: o.Fetcher.Fetch, store: o.Store, log: log, entries: make(map[string]*entry)}
+	p := &Policies{dns: o.DNS, fetch: o.Fetcher.Fetch, store: o.Store, onFailed: o.Failed, log: log, entries: make(map[string]*entry)}
+	if p.onFailed == nil {
+		p.onFailed = func(*Error) {}
+	}
+	return p
 }
 
 // entry is what is known of one domain.
@@ -210,13 +218,13 @@ func (s *Policies) find(ctx context.Context, e *entry, domain string) {
 	}
 	next := now.Add(min(max(ttl, minRecordTTL), maxRecordTTL))
 	if err != nil {
-		e.conclude(Cached, now.Add(minRecordTTL), &Error{DNSFailed, domain, err})
+		e.conclude(Cached, now.Add(minRecordTTL), s.failure(DNSFailed, domain, err))
 		return
 	}
 	id, err := ParseRecord(txts)
 	switch {
 	case err != nil:
-		e.conclude(Cached, next, &Error{RecordInvalid, domain, err})
+		e.conclude(Cached, next, s.failure(RecordInvalid, domain, err))
 		return
 	case id == "":
 		e.conclude(Cached, next, nil)
@@ -232,11 +240,22 @@ func (s *Policies) find(ctx context.Context, e *entry, domain string) {
 		return
 	}
 	if err != nil {
+		var failed *Error
+		if errors.As(err, &failed) {
+			s.onFailed(failed)
+		}
 		e.failed(id, now, err)
 		return
 	}
 	p.ID = id
 	s.save(domain, e.replace(p, now, next))
+}
+
+// failure makes an error and tells of it.
+func (s *Policies) failure(kind Kind, domain string, err error) *Error {
+	e := &Error{kind, domain, err}
+	s.onFailed(e)
+	return e
 }
 
 // conclude notes the result of a look. The error, if any, is told until the next.

@@ -116,6 +116,7 @@ type Facts struct {
 	STSMatch    bool // the host is one of the policy's
 	DANE        DANEState
 	TLSA        []TLSA // with DANEUsable
+	TLSABase    string // with DANEUsable: the name that has the records
 	Message     Message
 }
 
@@ -124,11 +125,16 @@ type Requirement struct {
 	Level  Level
 	Source Source
 	TLSA   []TLSA // with level DANE
+	// TLSABase, with level DANE, is the name that has the records: SNI (RFC
+	// 7672, section 8.1), and a name that the certificate may bear.
+	TLSABase string
 	// RequireTLS: the host must offer REQUIRETLS, and the message carries it.
 	RequireTLS bool
-	// Watched: an MTA-STS policy in mode testing; WatchedMatch: the host is one
-	// of its. To be checked and reported, never enforced.
-	Watched, WatchedMatch bool
+	// STS is the mode of the MTA-STS policy that the connection is held to
+	// (enforce), or only watched for and reported about (testing); STSNone also
+	// where DANE decides in its place. STSMatch: the host is one of its.
+	STS      STSMode
+	STSMatch bool
 	// Refused says why the host must not be used at all; nil where it may.
 	Refused *Refusal
 }
@@ -164,20 +170,19 @@ func joinRecipient(f Facts) Requirement {
 	case DANEFailed:
 		// RFC 7672, section 2.1: without an answer a downgrade cannot be told
 		// from a domain that has no records.
-		return refuse(r, FromDANE, "4.4.3", "looking up its TLSA records failed, so nobody knows whether it must be authenticated")
+		return r.refuse(FromDANE, "4.4.3", "looking up its TLSA records failed, so nobody knows whether it must be authenticated")
 	case DANEUsable:
-		return Requirement{Level: DANE, Source: FromDANE, TLSA: f.TLSA}
+		return Requirement{Level: DANE, Source: FromDANE, TLSA: f.TLSA, TLSABase: f.TLSABase}
 	case DANEUnusable:
 		// RFC 7672, section 2.2: encryption is promised, authentication is not.
 		r.raise(Require, FromDANE)
 	}
+	r.STS, r.STSMatch = f.STS, f.STSMatch
 	switch {
 	case f.STS == STSEnforce && !f.STSMatch:
-		return refuse(r, FromSTS, "4.7.0", "it is not a mail host that the domain's MTA-STS policy names")
+		return r.refuse(FromSTS, "4.7.0", "it is not a mail host that the domain's MTA-STS policy names")
 	case f.STS == STSEnforce:
 		r.raise(Verify, FromSTS)
-	case f.STS == STSTesting:
-		r.Watched, r.WatchedMatch = true, f.STSMatch
 	}
 	return r
 }
@@ -185,7 +190,7 @@ func joinRecipient(f Facts) Requirement {
 // joinRequireTLS adds the conditions of RFC 8689, section 4.2.1.
 func joinRequireTLS(f Facts) Requirement {
 	if f.Configured == None {
-		return refuse(Requirement{}, FromMessage, "5.7.30", "the message demands TLS (REQUIRETLS), and the configuration forbids TLS to this destination (tls = none)")
+		return Requirement{}.refuse(FromMessage, "5.7.30", "the message demands TLS (REQUIRETLS), and the configuration forbids TLS to this destination (tls = none)")
 	}
 	r := joinRecipient(f)
 	if r.Refused != nil {
@@ -196,7 +201,7 @@ func joinRequireTLS(f Facts) Requirement {
 		return r
 	}
 	if !f.HostTrusted && !(f.STS != STSNone && f.STSMatch) {
-		return refuse(r, FromMessage, "5.7.30", "the message demands TLS to an authenticated host (REQUIRETLS), and neither DNSSEC nor MTA-STS authenticates this one")
+		return r.refuse(FromMessage, "5.7.30", "the message demands TLS to an authenticated host (REQUIRETLS), and neither DNSSEC nor MTA-STS authenticates this one")
 	}
 	r.raise(Verify, FromMessage)
 	return r
@@ -208,8 +213,11 @@ func (r *Requirement) raise(to Level, from Source) {
 	}
 }
 
-func refuse(r Requirement, from Source, status, text string) Requirement {
-	return Requirement{Level: r.Level, Source: from, Refused: &Refusal{Status: status, Text: text}}
+func (r Requirement) refuse(from Source, status, text string) Requirement {
+	return Requirement{
+		Level: r.Level, Source: from, STS: r.STS, STSMatch: r.STSMatch,
+		Refused: &Refusal{Status: status, Text: text},
+	}
 }
 
 // Key tells demands apart that must not share a connection. The host's name is
@@ -229,11 +237,15 @@ func (r Requirement) Key() string {
 	return b.String()
 }
 
-// String says the demand in words: "enable", "verify (MTA-STS)".
+// String says the demand in words: "enable", "verify (MTA-STS)", "enable
+// (MTA-STS only testing)".
 func (r Requirement) String() string {
 	s := r.Level.String()
 	if r.Source != FromConfig {
 		s += " (" + r.Source.String() + ")"
+	}
+	if r.STS == STSTesting {
+		s += " (MTA-STS only testing)"
 	}
 	return s
 }

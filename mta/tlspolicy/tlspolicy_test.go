@@ -85,7 +85,7 @@ func cell(r Requirement) string {
 		return "x"
 	}
 	s := string("NERVD"[r.Level])
-	if r.Watched {
+	if r.STS == STSTesting {
 		s += "w"
 	}
 	if r.RequireTLS {
@@ -105,6 +105,7 @@ func TestWhatDecided(t *testing.T) {
 		{Facts{Configured: Enable, STS: STSEnforce, STSMatch: true}, "verify (MTA-STS)"},
 		{Facts{Configured: Require, DANE: DANEUsable}, "dane (DANE)"},
 		{Facts{Configured: Enable, DANE: DANEUnusable}, "require (DANE)"},
+		{Facts{Configured: Enable, STS: STSTesting}, "enable (MTA-STS only testing)"},
 		{Facts{Configured: Enable, DANE: DANEUnusable, STS: STSEnforce, STSMatch: true}, "verify (MTA-STS)"},
 		{Facts{Configured: Enable, HostTrusted: true, Message: MessageRequireTLS}, "verify (message)"},
 		{Facts{Configured: Enable, STS: STSEnforce, STSMatch: true, Message: MessageRequireTLS}, "verify (MTA-STS)"},
@@ -115,12 +116,31 @@ func TestWhatDecided(t *testing.T) {
 	}
 }
 
-func TestWatchedKeepsWhetherTheHostMatches(t *testing.T) {
+// The reports of RFC 8460 need to know which policy a connection was held to,
+// also where it asked for no more than the operator.
+func TestPolicyThatAConnectionIsHeldTo(t *testing.T) {
 	t.Parallel()
-	for _, match := range []bool{true, false} {
-		if r := Join(Facts{Configured: Enable, STS: STSTesting, STSMatch: match}); r.WatchedMatch != match {
-			t.Errorf("match %v: %+v", match, r)
+	for _, tt := range []struct {
+		facts Facts
+		sts   STSMode
+	}{
+		{Facts{Configured: Enable, STS: STSTesting}, STSTesting},
+		{Facts{Configured: Enable, STS: STSTesting, STSMatch: true}, STSTesting},
+		{Facts{Configured: Verify, STS: STSEnforce, STSMatch: true}, STSEnforce},
+		{Facts{Configured: Enable, STS: STSEnforce}, STSEnforce}, // refused
+		{Facts{Configured: Enable, STS: STSEnforce, STSMatch: true, DANE: DANEUnusable}, STSEnforce},
+		{Facts{Configured: Enable, STS: STSEnforce, STSMatch: true, DANE: DANEUsable}, STSNone},
+		{Facts{Configured: Enable, STS: STSEnforce, STSMatch: true, DANE: DANEFailed}, STSNone},
+		{Facts{Configured: None, STS: STSEnforce, STSMatch: true}, STSNone},
+		{Facts{Configured: Enable, STS: STSEnforce, STSMatch: true, Message: MessageTLSIgnored}, STSNone},
+	} {
+		r := Join(tt.facts)
+		if r.STS != tt.sts || r.STS != STSNone && r.STSMatch != tt.facts.STSMatch {
+			t.Errorf("%+v: %+v", tt.facts, r)
 		}
+	}
+	if r := Join(Facts{Configured: Enable, DANE: DANEUsable, TLSABase: "real.test"}); r.TLSABase != "real.test" {
+		t.Errorf("the name that has the records is lost: %+v", r)
 	}
 }
 
@@ -159,7 +179,7 @@ func TestKeysTellDemandsApart(t *testing.T) {
 		}
 		seen[r.Key()] = what
 	}
-	enable, watched := Requirement{Level: Enable}, Requirement{Level: Enable, Watched: true, Source: FromMessage}
+	enable, watched := Requirement{Level: Enable}, Requirement{Level: Enable, STS: STSTesting, Source: FromMessage}
 	if enable.Key() != watched.Key() {
 		t.Error("who decided and what is watched must not part connections")
 	}
