@@ -317,3 +317,23 @@ func TestConnectionsUnderAFormerHELONameAreNotUsed(t *testing.T) {
 		t.Errorf("received %+v", got)
 	}
 }
+
+// Domains with names of their own for one host share its connections, and each
+// is told its own name.
+func TestHostIsCalledByEachDomainsName(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	mx, addr := s.listen(smtptest.Script{})
+	s.mx("a.test", "mx1.a.test")
+	s.mx("b.test", "mx1.b.test")
+	s.zone.Add("mx1.a.test. 300 IN A "+addr.String(), "mx1.b.test. 300 IN A "+addr.String())
+	first := s.one("r@a.test")
+	second := s.one("r@b.test")
+	checkDelivered(t, second)
+	if mx.Sessions() != 1 {
+		t.Errorf("%d sessions", mx.Sessions())
+	}
+	if first.Remote.Host != "mx1.a.test" || second.Remote.Host != "mx1.b.test" || second.Remote.IP != addr {
+		t.Errorf("delivered to %+v, then to %+v", first.Remote, second.Remote)
+	}
+}

@@ -123,14 +123,14 @@ func (c *carrier) pooled(hosts []PlannedHost) *session {
 func (c *carrier) pooledAt(h *PlannedHost, d *demand, addr netip.AddrPort) *session {
 	key := c.key(h, d, addr)
 	if len(c.agent.o.Sources) == 0 {
-		return c.take(key)
+		return c.taken(key, h, d)
 	}
 	for _, source := range c.agent.o.Sources {
 		if source.Is4() != addr.Addr().Is4() {
 			continue
 		}
 		key.source = source
-		if s := c.take(key); s != nil {
+		if s := c.taken(key, h, d); s != nil {
 			return s
 		}
 	}
@@ -143,6 +143,23 @@ func (c *carrier) key(h *PlannedHost, d *demand, addr netip.AddrPort) poolKey {
 		key.name = h.Name
 	}
 	return key
+}
+
+// taken is a session out of the pool, called what this plan calls its host:
+// domains may have other names for one address.
+func (c *carrier) taken(key poolKey, h *PlannedHost, d *demand) *session {
+	s := c.take(key)
+	if s == nil {
+		return nil
+	}
+	name, words := hostName(h), d.String()
+	if s.remote.Host == name && s.remote.Demand == words {
+		return s
+	}
+	remote := *s.remote // outcomes have the former one
+	remote.Host, remote.Demand = name, words
+	s.remote, s.label = &remote, hostLabel(h.Name, key.addr)
+	return s
 }
 
 // take takes a session out of the pool that may still be used.
