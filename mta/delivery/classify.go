@@ -46,10 +46,10 @@ func judgeEnd(f *flight, res *smtpclient.Result, label string) end {
 	switch {
 	case e != nil && e.Kind == smtpclient.KindInput:
 		return end{}
-	case res.Final.Code != 0, res.Data.Code >= 400, e != nil && isRefused(res):
-		return end{}
 	case saysGoodbye(res):
 		return end{elsewhere, goodbyeFault(res)} // RFC 5321, section 3.8: the host ends its service
+	case res.Final.Code != 0, res.Data.Code >= 400, e != nil && isRefused(res):
+		return end{}
 	case e == nil:
 		return end{}
 	case res.Mail.Code == 0 && (f.isFirst || f.number > 0) && e.Kind == smtpclient.KindClosed:
@@ -92,19 +92,28 @@ func isRefused(res *smtpclient.Result) bool {
 	return true
 }
 
-// saysGoodbye reports whether 421 came before any of the content was sent or
-// any recipient was refused for good.
+// saysGoodbye reports whether 421 came before anything was decided for good.
+// Content that travelled along with the envelope does not change that: a host
+// that says 421 to MAIL or RCPT did not take it.
 func saysGoodbye(res *smtpclient.Result) bool {
-	bye := res.Mail.Code == 421
+	if res.Mail.Code >= 400 {
+		return res.Mail.Code == 421
+	}
+	bye, accepted := false, 0
 	for i := range res.Rcpts {
 		switch code := res.Rcpts[i].Code; {
 		case code == 421:
 			bye = true
 		case code >= 500:
 			return false
+		case code/100 == 2:
+			accepted++
 		}
 	}
-	return bye && !res.Sent
+	// It may go on in spite of what it said; the reply to the content then
+	// decides for those that it accepted.
+	isDecided := res.Data.Code >= 400 || res.Final.Code != 0 && res.Final.Code != 421
+	return bye && (accepted == 0 || !isDecided)
 }
 
 func goodbyeFault(res *smtpclient.Result) *fault {
