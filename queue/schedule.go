@@ -8,10 +8,11 @@ import (
 // Schedule says when a deferred recipient is tried again and when it is given
 // up (RFC 5321, section 4.5.4.1).
 type Schedule struct {
-	Retry            []time.Duration // the last one repeats; empty: an hour
-	Jitter           float64         // each wait is spread by this fraction either way; 0.2 by default
-	ExpireAfter      time.Duration   // counted from the first due time
-	DelayNoticeAfter time.Duration   // 0: never
+	Retry            []time.Duration           // the last one repeats; empty: an hour
+	RetryFor         map[Class][]time.Duration // in place of Retry after an outcome of that class
+	Jitter           float64                   // each wait is spread by this fraction either way; 0.2 by default
+	ExpireAfter      time.Duration             // counted from the first due time
+	DelayNoticeAfter time.Duration             // 0: never
 }
 
 // DefaultSchedule gives a new copy of what holds where nothing is configured.
@@ -42,39 +43,73 @@ const (
 	maxRetryAfter = 4 * time.Hour
 )
 
-// retry gives the n-th wait (from 1) before jitter.
-func (s *Schedule) retry(n int) time.Duration {
-	if len(s.Retry) == 0 {
+// deferral is what the next wait depends on.
+type deferral struct {
+	attempts int // made so far
+	class    Class
+	hint     time.Duration // what the remote asked for; 0: nothing
+	again    bool          // the attempt before was put off in this way too
+}
+
+// nth gives the n-th wait (from 1).
+func nth(waits []time.Duration, n int) time.Duration {
+	if len(waits) == 0 {
 		return time.Hour
 	}
-	return s.Retry[min(max(n, 1), len(s.Retry))-1]
+	return waits[min(max(n, 1), len(waits))-1]
 }
 
 // longest bounds every wait that the schedule can come to.
 func (s *Schedule) longest() time.Duration {
 	longest := time.Duration(maxRetryAfter)
 	for _, d := range s.Retry {
-		longest = max(longest, d+time.Duration(float64(d)*s.Jitter))
+		longest = max(longest, d)
 	}
-	return longest
+	for _, waits := range s.RetryFor {
+		for _, d := range waits {
+			longest = max(longest, d)
+		}
+	}
+	return longest + time.Duration(float64(longest)*s.Jitter)
 }
 
-// next tells when a recipient is tried again after its n-th attempt failed at
-// now, and false where there is no time left for that before expiry. chance
-// is a number from 0 to 1. The last try comes shortly before the expiry, so
-// that the end of a long wait does not cut it off.
-func (s *Schedule) next(now int64, n int, hint time.Duration, expiry int64, chance float64) (due int64, ok bool) {
-	wait := s.retry(n)
-	wait += time.Duration(float64(wait) * s.Jitter * (2*chance - 1))
-	if hint > 0 {
-		wait = min(max(hint, minRetryAfter), maxRetryAfter)
+// wait is the time until the next attempt. A greylister gets its first repeat
+// when it asked for it, or after the first wait; whoever asks again, or for
+// ever, gets no more than the schedule has. chance is a number from 0 to 1.
+func (s *Schedule) wait(d deferral, chance float64) time.Duration {
+	waits, special := s.RetryFor[d.class]
+	if !special {
+		waits = s.Retry
 	}
+	asked := d.hint
+	if asked == 0 && d.class == ClassGreylisted && !special && !d.again {
+		asked = nth(s.Retry, 1)
+	}
+	wait := nth(waits, d.attempts)
+	wait += time.Duration(float64(wait) * s.Jitter * (2*chance - 1))
+	if asked <= 0 {
+		return wait
+	}
+	asked = min(max(asked, minRetryAfter), maxRetryAfter)
+	asked += time.Duration(float64(asked) * s.Jitter * chance) // later, and never too early
+	if d.again {
+		return max(asked, wait)
+	}
+	return asked
+}
+
+// next tells when a recipient is tried again after an attempt failed at now,
+// and false where there is no time left for that before expiry. The last try
+// comes shortly before the expiry, so that the end of a long wait does not cut
+// it off.
+func (s *Schedule) next(now int64, d deferral, expiry int64, chance float64) (due int64, ok bool) {
+	wait := s.wait(d, chance)
 	due = now + int64(wait)
 	if due < expiry {
 		return due, true
 	}
 	left := time.Duration(expiry - now)
-	if left < s.retry(1)/2 {
+	if left < nth(s.Retry, 1)/2 {
 		return 0, false
 	}
 	return expiry - int64(min(time.Minute, left/2)), true

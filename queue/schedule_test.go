@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -23,9 +24,10 @@ func TestScheduleNext(t *testing.T) {
 		"the last one repeats":       {at: 0, n: 30, chance: 0.5, want: time.Hour},
 		"least jitter":               {at: 0, n: 1, chance: 0, want: 4 * time.Minute},
 		"most jitter":                {at: 0, n: 1, chance: 1, want: 6 * time.Minute},
-		"a hint":                     {at: 0, n: 3, hint: 7 * time.Minute, chance: 0.9, want: 7 * time.Minute},
-		"a hint of nothing":          {at: 0, n: 1, hint: 1, chance: 0.5, want: time.Second},
-		"a hint of days":             {at: 0, n: 1, hint: 72 * time.Hour, chance: 0.5, want: 4 * time.Hour},
+		"a hint":                     {at: 0, n: 3, hint: 10 * time.Minute, chance: 0, want: 10 * time.Minute},
+		"a hint is never early":      {at: 0, n: 3, hint: 10 * time.Minute, chance: 1, want: 12 * time.Minute},
+		"a hint of nothing":          {at: 0, n: 1, hint: 1, chance: 0, want: time.Second},
+		"a hint of days":             {at: 0, n: 1, hint: 72 * time.Hour, chance: 0, want: 4 * time.Hour},
 		"a last try before expiry":   {at: 23*time.Hour + 30*time.Minute, n: 9, chance: 0.5, want: 23*time.Hour + 59*time.Minute},
 		"little time for it":         {at: expiry - 150*time.Second, n: 9, chance: 0.5, want: expiry - time.Minute},
 		"no time for another":        {at: expiry - 149*time.Second, n: 9, chance: 0.5},
@@ -35,14 +37,70 @@ func TestScheduleNext(t *testing.T) {
 		"just in time":               {at: 22*time.Hour + 59*time.Minute, n: 3, chance: 0.5, want: 23*time.Hour + 59*time.Minute},
 		"exactly at the expiry late": {at: 23 * time.Hour, n: 3, chance: 0.5, want: expiry - time.Minute},
 	} {
-		due, ok := s.next(nanos(epoch.Add(c.at)), c.n, c.hint, nanos(epoch.Add(expiry)), c.chance)
+		due, ok := s.next(nanos(epoch.Add(c.at)), deferral{attempts: c.n, hint: c.hint}, nanos(epoch.Add(expiry)), c.chance)
 		if ok != (c.want != 0) || ok && due != nanos(epoch.Add(c.want)) {
 			t.Errorf("%s: %v %v, want %v", name, timeOf(due).Sub(epoch), ok, c.want)
 		}
 	}
-	if d := new(Schedule).retry(1); d != time.Hour {
+	if d := new(Schedule).wait(deferral{attempts: 1}, 0.5); d != time.Hour {
 		t.Errorf("without a list: %v", d)
 	}
+}
+
+func TestScheduleWaitByClass(t *testing.T) {
+	t.Parallel()
+	general := &Schedule{Retry: []time.Duration{5 * time.Minute, 10 * time.Minute, time.Hour}, Jitter: 0.2}
+	special := &Schedule{Retry: general.Retry, Jitter: 0.2, RetryFor: map[Class][]time.Duration{
+		ClassMailboxFull: {2 * time.Hour, 12 * time.Hour}, ClassGreylisted: {time.Minute, 3 * time.Minute},
+	}}
+	for name, c := range map[string]struct {
+		s      *Schedule
+		d      deferral
+		chance float64
+		want   time.Duration
+	}{
+		"a class":                         {special, deferral{attempts: 1, class: ClassMailboxFull}, 0.5, 2 * time.Hour},
+		"its last one repeats":            {special, deferral{attempts: 7, class: ClassMailboxFull}, 0.5, 12 * time.Hour},
+		"with jitter":                     {special, deferral{attempts: 1, class: ClassMailboxFull}, 0, 96 * time.Minute},
+		"another class":                   {special, deferral{attempts: 2, class: ClassNetwork}, 0.5, 10 * time.Minute},
+		"greylisted":                      {general, deferral{attempts: 1, class: ClassGreylisted}, 0, 5 * time.Minute},
+		"greylisted, most jitter":         {general, deferral{attempts: 1, class: ClassGreylisted}, 1, 6 * time.Minute},
+		"greylisted late":                 {general, deferral{attempts: 3, class: ClassGreylisted}, 0, 5 * time.Minute},
+		"greylisted again":                {general, deferral{attempts: 3, class: ClassGreylisted, again: true}, 0.5, time.Hour},
+		"greylisted with a hint":          {general, deferral{attempts: 3, class: ClassGreylisted, hint: time.Minute}, 0, time.Minute},
+		"a hint for ever":                 {general, deferral{attempts: 3, class: ClassGreylisted, hint: time.Minute, again: true}, 0.5, time.Hour},
+		"a long hint again":               {general, deferral{attempts: 1, class: ClassGreylisted, hint: time.Hour, again: true}, 0, time.Hour},
+		"greylisted as configured":        {special, deferral{attempts: 2, class: ClassGreylisted}, 0.5, 3 * time.Minute},
+		"greylisted, hint before setting": {special, deferral{attempts: 2, class: ClassGreylisted, hint: 7 * time.Minute}, 0, 7 * time.Minute},
+	} {
+		if got := c.s.wait(c.d, c.chance); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+		if got := c.s.wait(c.d, 1); got > c.s.longest() {
+			t.Errorf("%s: %v is beyond the longest wait", name, got)
+		}
+	}
+}
+
+// TestGreylistingIsSoonOnce: the second reply of the kind meets the schedule.
+func TestGreylistingIsSoonOnce(t *testing.T) {
+	t.Parallel()
+	s := &Schedule{Retry: []time.Duration{5 * time.Minute, time.Hour}, ExpireAfter: 24 * time.Hour}
+	q := newTestQueue(t, oneSchedule(s))
+	q.send(epoch, "a@there.test")
+	lost := Outcome{Verdict: Deferred, Scope: ScopeSite, Stage: StageConnect, Status: "4.4.1", Text: "refused", Class: ClassNetwork}
+	grey := Outcome{Verdict: Deferred, Stage: StageRCPT, Code: 450, Status: "4.7.1", Text: "greylisted", Class: ClassGreylisted}
+	at := epoch
+	for _, step := range []struct {
+		o    Outcome
+		wait time.Duration
+	}{{lost, 5 * time.Minute}, {grey, 5 * time.Minute}, {grey, time.Hour}, {lost, time.Hour}, {grey, 5 * time.Minute}} {
+		settle(q.take(at, "there.test"), at, step.o)
+		next := at.Add(step.wait)
+		q.nothing(next.Add(-time.Second), "there.test")
+		at = next
+	}
+	q.take(at, "there.test")
 }
 
 // TestDefaultScheduleTotals is the table as an operator reads it: when the
@@ -55,7 +113,7 @@ func TestDefaultScheduleTotals(t *testing.T) {
 		5 * time.Minute, 15 * time.Minute, 35 * time.Minute, 75 * time.Minute, 135 * time.Minute,
 		255 * time.Minute, 495 * time.Minute, 735 * time.Minute,
 	} {
-		due, ok := s.next(nanos(epoch.Add(at)), n+1, 0, nanos(epoch.Add(s.ExpireAfter)), 0.5)
+		due, ok := s.next(nanos(epoch.Add(at)), deferral{attempts: n + 1}, nanos(epoch.Add(s.ExpireAfter)), 0.5)
 		at = timeOf(due).Sub(epoch)
 		if !ok || at != want {
 			t.Errorf("attempt %d at %v, want %v", n+2, at, want)
@@ -357,5 +415,49 @@ func TestDeliverBy(t *testing.T) {
 	q.Sweep(e.DeliverBy)
 	if got := q.lastEvent(id); got.Kind != EventExpired || !strings.Contains(got.Outcome.Text, "greylisted") {
 		t.Fatalf("event %+v", got)
+	}
+}
+
+func TestADeadlineEndsHeldMail(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(q *testQueue, e *Envelope){
+		"held at once": func(q *testQueue, e *Envelope) {
+			e.Held = true
+			q.submit(e, testBody)
+		},
+		"held after an attempt": func(q *testQueue, e *Envelope) {
+			q.submit(e, testBody)
+			settle(q.take(epoch, "there.test"), epoch, deferred())
+			if n, err := q.Hold(t.Context(), epoch, Selector{Domain: "there.test"}, "look at it"); n != 1 || err != nil {
+				q.t.Fatal(n, err)
+			}
+		},
+	} {
+		for _, restart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, restart %t", name, restart), func(t *testing.T) {
+				t.Parallel()
+				q := newTestQueue(t, oneSchedule(shortSchedule))
+				e := envelope(q.Queue, epoch, "a@there.test")
+				e.DeliverBy = epoch.Add(3 * time.Hour) // the schedule alone would end it after one
+				prepare(q, e)
+				q.settled()
+				if restart {
+					q.restart()
+				}
+				q.Due(epoch, nil)
+				if next := q.Sweep(epoch.Add(2 * time.Hour)); !next.Equal(e.DeliverBy) {
+					t.Fatalf("sweep again at %v", next)
+				}
+				q.settled()
+				if m, err := q.Message(e.ID); err != nil || m.States[0].Status != StatusHeld {
+					t.Fatalf("before its deadline: %+v %v", m, err)
+				}
+				q.Sweep(e.DeliverBy)
+				got := q.lastEvent(e.ID)
+				if got.Kind != EventExpired || !strings.HasPrefix(got.Outcome.Text, "not delivered by its deadline, 2") {
+					t.Fatalf("event %+v, outcome %+v", got, got.Outcome)
+				}
+			})
+		}
 	}
 }

@@ -74,9 +74,11 @@ func (q *Queue) settleOne(m *message, r int32, o *Outcome, schedule *Schedule, a
 		q.happen(m, r, EventFailed, o)
 		return
 	}
-	due, ok := schedule.next(at, int(s.attempts), o.RetryAfter, expiry(schedule, m, s), q.chance())
+	d := deferral{attempts: int(s.attempts), class: o.Class, hint: o.RetryAfter}
+	d.again = s.last != nil && (s.last.RetryAfter > 0 || s.last.Class == ClassGreylisted)
+	due, ok := schedule.next(at, d, expiry(schedule, m, s), q.chance())
 	if !ok && !q.clock.trusted(at) {
-		due, ok = at+int64(schedule.retry(1)), true
+		due, ok = at+int64(nth(schedule.Retry, 1)), true
 	}
 	if !ok {
 		q.expire(m, r, o, at)
@@ -120,8 +122,12 @@ func (q *Queue) finish(m *message, r int32, status Status, o *Outcome) {
 // words of the remote side, which say what stood in the way.
 func expired(m *message, s *recipientState, last *Outcome, at int64) *Outcome {
 	o := &Outcome{Verdict: Failed, Scope: ScopeRecipient, Stage: StageQueue, Status: "4.4.7", Class: ClassExpired}
-	age := time.Duration(at - m.firstDue() - s.paused).Round(time.Second)
-	o.Text = fmt.Sprintf("not delivered within %s", age)
+	if by := m.env.DeliverBy; !by.IsZero() && !timeOf(at).Before(by) {
+		o.Text = "not delivered by its deadline, " + by.UTC().Format(time.RFC3339)
+	} else {
+		age := time.Duration(at - m.firstDue() - s.paused).Round(time.Second)
+		o.Text = fmt.Sprintf("not delivered within %s", age)
+	}
 	switch {
 	case last == nil:
 		o.Text += ": never tried"
