@@ -10,7 +10,9 @@
 // reader is shown are signed once more than they are present, so that none can
 // be added afterwards (RFC 6376, section 8.15).
 //
-// The canonical forms and hashes are go-msgauth's. RSA operations, which are
+// The canonical forms are made here, in one pass over the body for all keys;
+// go-msgauth, which takes 165 us more than the key needs for a message of 4 KB, and 1.9 ms for
+// one of 100 KB, is the independent verifier of the tests. RSA operations, which are
 // nearly all of the cost, run at most GOMAXPROCS at a time, however many
 // messages come in.
 //

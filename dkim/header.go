@@ -58,16 +58,21 @@ const (
 	numberOfMessageID = 6
 )
 
-// maxNames keeps the line of h=, which the signer does not fold, below the 998
-// octets of RFC 5322, section 2.1.1. It is reached only by headers that
-// repeat fields which may stand once.
+// maxNames bounds the list of h=. It is reached only by headers that repeat
+// fields which may stand once.
 const maxNames = 900
 
 // survey is what signing has to know of a header.
 type survey struct {
 	counts    [len(oversigned) + len(signed)]int // by fieldNumber
+	fields    []numbered                         // of those that have a number, in the header's order
 	from      []byte                             // the value of the last From
 	messageID []byte
+}
+
+type numbered struct {
+	number int
+	field  []byte // a part of the header
 }
 
 // surveyHeader looks at a header section, with CRLF line ends.
@@ -82,6 +87,7 @@ func surveyHeader(header []byte) survey {
 			continue
 		}
 		s.counts[n]++
+		s.fields = append(s.fields, numbered{n, field})
 		switch n {
 		case numberOfFrom:
 			s.from = value
@@ -132,4 +138,20 @@ func (s *survey) names() ([]string, bool) {
 		}
 	}
 	return list, true
+}
+
+// canonical gives the fields that names lists, in its order and in canonical
+// form. Of several fields of a name the last one comes first; names beyond
+// those present stand for nothing (RFC 6376, section 5.4.2).
+func (s *survey) canonical() []byte {
+	var out []byte
+	for n, count := range s.counts {
+		for i := len(s.fields) - 1; i >= 0 && count > 0; i-- {
+			if s.fields[i].number == n {
+				out = appendRelaxed(out, s.fields[i].field)
+				count--
+			}
+		}
+	}
+	return out
 }

@@ -112,7 +112,7 @@ func (k *Keys) Signer(header []byte) (*Signer, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	return k.begin(keys, fields, header)
+	return k.begin(keys, &s, fields, header)
 }
 
 // choose finds the keys for the authors.
@@ -146,22 +146,4 @@ func lookup(byDomain map[string][]signingKey, domain string) []signingKey {
 		_, name, _ = strings.Cut(name, ".")
 	}
 	return nil
-}
-
-// begin makes a Signer and gives it the header.
-func (k *Keys) begin(keys []signingKey, fields []string, header []byte) (*Signer, error) {
-	s := &Signer{}
-	for _, key := range keys {
-		one, err := newSignature(key, fields, k.rsa)
-		if err != nil {
-			s.Close()
-			return nil, err
-		}
-		s.signatures = append(s.signatures, one)
-	}
-	if _, err := s.Write(header); err != nil {
-		s.Close()
-		return nil, err
-	}
-	return s, nil
 }

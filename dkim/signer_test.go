@@ -2,7 +2,6 @@ package dkim
 
 import (
 	"crypto"
-	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -31,11 +30,12 @@ func (k *slowKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 
 func TestFewOperationsAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow, places := &slowKey{}, make(chan struct{}, 3)
+		slow := &slowKey{}
+		s := &Signer{rsa: make(chan struct{}, 3)}
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
-				if _, err := (&boundedKey{Signer: slow, places: places}).Sign(nil, nil, nil); err != nil {
+				if _, err := s.operate(&signingKey{key: &PrivateKey{RSA, slow}}, nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -45,16 +45,6 @@ func TestFewOperationsAtATime(t *testing.T) {
 			t.Errorf("%d at a time, %d in all", slow.most.Load(), slow.total.Load())
 		}
 	})
-}
-
-func TestWhatIsGivenUpIsNotSigned(t *testing.T) {
-	t.Parallel()
-	slow := &slowKey{}
-	k := &boundedKey{Signer: slow, places: make(chan struct{}, 1)}
-	k.givenUp.Store(true)
-	if _, err := k.Sign(nil, nil, nil); !errors.Is(err, errGivenUp) || slow.total.Load() != 0 || len(k.places) != 0 {
-		t.Errorf("%v, %d operations", err, slow.total.Load())
-	}
 }
 
 // A server signs for many clients at once.
