@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -33,10 +34,12 @@ type Config struct {
 	Delivery     Delivery
 	TLSRPT       TLSRPT
 	Destinations []Destination // as written; see DestinationFor
+	Senders      []Sender
 	DKIM         []DKIMKey
 	Users        []User
 
 	byDomain map[string]int // into Destinations
+	bySender map[string]int // into Senders
 	origins  map[string]Origin
 }
 
@@ -183,6 +186,29 @@ type DKIMKey struct {
 type User struct {
 	Name         string
 	PasswordHash string // bcrypt ($2b$...) or argon2id ($argon2id$...)
+}
+
+// Sender is one [[sender]]: what holds for mail of an address or of a domain.
+type Sender struct {
+	Address string // "news@example.org" or "@example.org"
+	HoldFor time.Duration
+}
+
+// HoldFor is how long mail of a sender (empty: the null sender) waits before
+// its first attempt. An address goes before its domain, and that before
+// [delivery].
+func (c *Config) HoldFor(sender string) time.Duration {
+	if len(c.bySender) == 0 || sender == "" {
+		return c.Delivery.HoldFor
+	}
+	key := strings.ToLower(sender)
+	if i, ok := c.bySender[key]; ok {
+		return c.Senders[i].HoldFor
+	}
+	if i, ok := c.bySender[key[max(0, strings.LastIndexByte(key, '@')):]]; ok {
+		return c.Senders[i].HoldFor
+	}
+	return c.Delivery.HoldFor
 }
 
 // PostmasterAt gives the postmaster's address on a host of this name.

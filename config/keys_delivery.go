@@ -20,7 +20,7 @@ func deliveryKeys() []Key {
 			Doc: "The addresses of this host that mail leaves from."},
 		{Path: "delivery.hold_for", Default: `"0s"`,
 			at:  on(func(c *Config) value { return duration(&c.Delivery.HoldFor, 0, 30*day) }),
-			Doc: "The undo window: every message waits this long before its first attempt, and `queue cancel` still catches it."},
+			Doc: "The undo window: every message waits this long before its first attempt, and `queue cancel` still catches it. A `[[sender]]` or a message (`X-Postrider-Hold-For`, `hold_for` in the API) may have another one."},
 		{Path: "delivery.max_connections", Default: `1000`,
 			at:  on(func(c *Config) value { return number(&c.Delivery.MaxConnections, 1, 100_000) }),
 			Doc: "Connections out, all together."},

@@ -22,6 +22,12 @@ func listTables() []Table {
 				inherited: func(c *Config) Destination { return c.Delivery.destination() },
 			},
 			Doc: "Settings for one recipient domain. What it does not say it takes from `[delivery]`. Where several match, the most specific one alone counts: the domain itself before `*.` and a parent, a longer parent before a shorter one."},
+		{Path: "sender", Repeated: true, Keys: senderKeys(),
+			elements: elementsOf[Sender]{
+				in:        func(c *Config) *[]Sender { return &c.Senders },
+				inherited: func(c *Config) Sender { return Sender{HoldFor: c.Delivery.HoldFor} },
+			},
+			Doc: "Settings for mail of one sender: of an address, or of all addresses in a domain. The address goes before its domain."},
 		{Path: "dkim", Repeated: true, Keys: dkimKeys(),
 			elements: elementsOf[DKIMKey]{
 				in:        func(c *Config) *[]DKIMKey { return &c.DKIM },
@@ -66,6 +72,17 @@ func destinationKeys() []Key {
 			Doc: "`false` for a server that announces PIPELINING and breaks it."},
 	}
 	return append(keys, inherit(policyKeys(), "destination", func(d *Destination) *Policy { return &d.Policy })...)
+}
+
+func senderKeys() []Key {
+	return []Key{
+		{Path: "sender.address", required: true,
+			at:  of(func(s *Sender) value { return text(&s.Address, `a mail address, or "@" and a domain`, parseSender) }),
+			Doc: "The envelope's sender, `news@example.org` or `@example.org`, in any case of letters."},
+		{Path: "sender.hold_for", Otherwise: "that of `delivery.hold_for`",
+			at:  of(func(s *Sender) value { return duration(&s.HoldFor, 0, 30*day) }),
+			Doc: "The undo window of this sender's mail, see `delivery.hold_for`."},
+	}
 }
 
 func dkimKeys() []Key {

@@ -156,6 +156,8 @@ func TestComplaints(t *testing.T) {
 		{"mail address", "postmaster = 'ops'\n", []string{`f:1:14: postmaster: "ops" is not a mail address, like "ops@example.com"`}},
 		{"injection", "postmaster = \"a\\r\\nb@c.test\"\n", []string{`f:1:14: postmaster: "a\r\nb@c.test" is not a mail address: '\r' cannot stand before the @`}},
 		{"destination twice", "[[destination]]\ndomain = 'a.test'\n[[destination]]\ndomain = 'A.test'\n", []string{`f:4:1: destination.domain: "a.test" stands already at f:2`}},
+		{"sender twice", "[[sender]]\naddress = '@a.test'\n[[sender]]\naddress = '@A.test'\n", []string{`f:4:1: sender.address: "@a.test" stands already at f:2`}},
+		{"sender without @", "[[sender]]\naddress = 'a.test'\n", []string{`f:2:11: sender.address: "a.test" is not a mail address, like "ops@example.com"`}},
 		{"key twice", strings.Repeat("[[dkim]]\ndomain = 'a.test'\nselector = 's'\nkey_file = 'k'\n", 2), []string{`f:7:1: dkim.selector: "s._domainkey.a.test" stands already at f:3`}},
 		{"late notice", "[delivery]\nexpire_after = '1h'\ndelay_notice_after = '2h'\n", []string{"f:3:1: delivery.delay_notice_after: 2h is not before expire_after = 1h"}},
 		{"late notice of one", "[[destination]]\ndomain='a.test'\ndelay_notice_after = '6d'\n", []string{"f:3:1: destination.delay_notice_after: 6d is not before expire_after = 5d"}},

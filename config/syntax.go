@@ -98,6 +98,16 @@ func parseMailbox(s string) (string, error) {
 	return s[:at+1] + domain, nil
 }
 
+// parseSender is an address of our own side, or "@" and a domain, in lower case.
+func parseSender(s string) (string, error) {
+	if domain, ok := strings.CutPrefix(s, "@"); ok {
+		name, err := parseDomain(domain)
+		return "@" + name, err
+	}
+	mailbox, err := parseMailbox(s)
+	return strings.ToLower(mailbox), err
+}
+
 // parseListen is an address to listen on. Names are not resolved, except for
 // localhost: what is listened on must not depend on DNS.
 func parseListen(s string) (string, error) {

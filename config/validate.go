@@ -14,6 +14,7 @@ func (c *Config) validate(errs *Errors) {
 	c.validateDelivery(errs)
 	c.validateUnique(errs)
 	c.indexDestinations()
+	c.indexSenders()
 	c.warn()
 }
 
@@ -123,6 +124,12 @@ func (c *Config) validateUnique(errs *Errors) {
 	}
 	c.unique(errs, "destination.domain", destinations)
 
+	senders := make([]string, len(c.Senders))
+	for i, s := range c.Senders {
+		senders[i] = s.Address
+	}
+	c.unique(errs, "sender.address", senders)
+
 	keys := make([]string, len(c.DKIM))
 	for i, k := range c.DKIM {
 		if k.Selector != "" && k.Domain != "" {
@@ -167,6 +174,13 @@ func (c *Config) indexDestinations() {
 	c.byDomain = make(map[string]int, len(c.Destinations))
 	for i, d := range c.Destinations {
 		c.byDomain[d.Domain] = i
+	}
+}
+
+func (c *Config) indexSenders() {
+	c.bySender = make(map[string]int, len(c.Senders))
+	for i, s := range c.Senders {
+		c.bySender[s.Address] = i
 	}
 }
 

@@ -158,7 +158,7 @@ func (m *MTA) openWaysIn(ctx context.Context) error {
 		LocalMailTo:    m.cfg.LocalMailTo,
 		MaxMessageSize: m.cfg.Submission.MaxMessageSize,
 		MaxRecipients:  m.cfg.Submission.MaxRecipients,
-		HoldFor:        m.cfg.Delivery.HoldFor,
+		HoldFor:        m.cfg.HoldFor,
 		Disabled:       disabled,
 	})
 	if err != nil {

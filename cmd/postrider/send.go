@@ -35,6 +35,7 @@ type sendFlags struct {
 	sender                 string
 	tag, priority          string
 	hold, requireTLS       bool
+	holdFor                string
 	notBefore, deliverBy   string
 	notify                 []string
 	wait                   string
@@ -85,6 +86,7 @@ func (f *sendFlags) add(c *cobra.Command) {
 	s.StringVar(&f.tag, "tag", "", "a label to find and count the message by")
 	s.StringVar(&f.priority, "priority", "", "normal, bulk or urgent")
 	s.BoolVar(&f.hold, "hold", false, "queue it, but wait for \"postrider queue release\"")
+	s.StringVar(&f.holdFor, "hold-for", "", "how `long` \"postrider queue cancel\" can still call it back, like 10m or 0s (default: as configured)")
 	s.StringVar(&f.notBefore, "not-before", "", "`when` to send: a time like 2026-12-24T18:00:00+01:00, or a span like 2h")
 	s.StringVar(&f.deliverBy, "deliver-by", "", "`when` to give up, in the same form")
 	s.StringSliceVar(&f.notify, "notify", nil, "`when` to report: never, or some of success,failure,delay")
@@ -172,7 +174,7 @@ func (f *sendFlags) envelope(now time.Time) (env client.Envelope, err error) {
 	if len(env.Recipients) == 0 {
 		return env, errors.New("no recipient: name one with --to, --cc or --bcc")
 	}
-	env.Options = wire.NewMessage{Tag: f.tag, Priority: f.priority, Hold: f.hold, RequireTLS: f.requireTLS, Notify: f.notify}
+	env.Options = wire.NewMessage{Tag: f.tag, Priority: f.priority, Hold: f.hold, HoldFor: f.holdFor, RequireTLS: f.requireTLS, Notify: f.notify}
 	if env.Options.NotBefore, err = whenOf("--not-before", f.notBefore, now); err != nil {
 		return env, err
 	}

@@ -148,6 +148,8 @@ func metaOf(r *http.Request, q url.Values) (intake.Meta, error) {
 			opts.Priority = v
 		case "hold":
 			opts.Hold, err = boolean(name, v)
+		case "hold_for":
+			opts.HoldFor = v
 		case "not_before":
 			opts.NotBefore, err = timeOf(name, v)
 		case "deliver_by":
@@ -197,11 +199,7 @@ func timeOf(name, text string) (time.Time, error) {
 	return t, nil
 }
 
-// The bounds of texts that are only carried along.
-const (
-	maxTag   = 128
-	maxEnvID = 100 // RFC 3461, section 5.4
-)
+const maxEnvID = 100 // RFC 3461, section 5.4
 
 // meta makes what intake needs of a message's options.
 func meta(m *wire.NewMessage, origin queue.Origin) (intake.Meta, error) {
@@ -220,8 +218,12 @@ func meta(m *wire.NewMessage, origin queue.Origin) (intake.Meta, error) {
 	if err != nil {
 		return intake.Meta{}, err
 	}
-	if len(m.Tag) > maxTag || !printable(m.Tag) {
-		return intake.Meta{}, problem(400, "the tag has at most %d characters of printable ASCII, without blanks", maxTag)
+	if err := intake.CheckTag(m.Tag); err != nil {
+		return intake.Meta{}, problem(400, "tag: %v", err)
+	}
+	holdFor, err := holdForOf(m.HoldFor)
+	if err != nil {
+		return intake.Meta{}, err
 	}
 	if len(m.EnvID) > maxEnvID || !printable(m.EnvID) {
 		return intake.Meta{}, problem(400, "the envid has at most %d characters of printable ASCII, without blanks", maxEnvID)
@@ -232,7 +234,18 @@ func meta(m *wire.NewMessage, origin queue.Origin) (intake.Meta, error) {
 	if m.Sender != nil {
 		env.Sender = strings.TrimSuffix(strings.TrimPrefix(*m.Sender, "<"), ">")
 	}
-	return intake.Meta{Envelope: env, Protocol: "HTTP", SenderFromHeader: m.Sender == nil}, nil
+	return intake.Meta{Envelope: env, Protocol: "HTTP", SenderFromHeader: m.Sender == nil, HoldFor: holdFor}, nil
+}
+
+func holdForOf(text string) (*time.Duration, error) {
+	if text == "" {
+		return nil, nil
+	}
+	d, err := config.ParseDuration(text)
+	if err != nil {
+		return nil, problem(400, "hold_for: %v", err)
+	}
+	return &d, nil
 }
 
 func printable(s string) bool {

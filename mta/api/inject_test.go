@@ -42,7 +42,7 @@ func TestInjectRaw(t *testing.T) {
 	r := newRoom(t, nil)
 	var in wire.Injected
 	status, body := r.socket(SocketName, "POST", "/v1/messages?sender=a@sender.test&recipient=b@shop.test&recipient=c@bank.test"+
-		"&tag=week47&priority=bulk&hold=true&not_before=2026-11-23T00:00:00Z&deliver_by=2026-11-24T00:00:00Z&notify=failure&notify=delay&ret=headers&envid=e1&require_tls=true",
+		"&tag=week47&priority=bulk&hold=true&hold_for=90s&not_before=2026-11-23T00:00:00Z&deliver_by=2026-11-24T00:00:00Z&notify=failure&notify=delay&ret=headers&envid=e1&require_tls=true",
 		typeMessage, "Subject: hi\r\n\r\nhello\r\n")
 	if err := json.Unmarshal([]byte(body), &in); status != http.StatusCreated || err != nil {
 		t.Fatalf("%d %s", status, body)
@@ -62,7 +62,7 @@ func TestInjectRaw(t *testing.T) {
 		t.Errorf("recipients are %+v", m.Recipients)
 	}
 	meta := r.lastMeta()
-	if meta.SenderFromHeader || meta.RecipientsFromHeader || meta.Protocol != "HTTP" || meta.Envelope.Origin.Via != "http" {
+	if meta.SenderFromHeader || meta.RecipientsFromHeader || meta.Protocol != "HTTP" || meta.Envelope.Origin.Via != "http" || meta.HoldFor == nil || *meta.HoldFor != 90*time.Second {
 		t.Errorf("meta is %+v", meta)
 	}
 }
@@ -109,6 +109,7 @@ func TestInjectRefusals(t *testing.T) {
 		"too large":           {to, typeMessage, strings.Repeat("x", 150_000), 413, "100000"},
 		"priority":            {to + "&priority=high", typeMessage, "x", 400, "normal, bulk, urgent"},
 		"two senders":         {to + "&sender=c@sender.test", typeMessage, "x", 400, `"sender" may be given once`},
+		"hold for":            {to + "&hold_for=5", typeMessage, "x", 400, "hold_for"},
 		"time":                {to + "&not_before=tomorrow", typeMessage, "x", 400, "2026-12-24T18:00:00Z"},
 		"notify never and":    {to + "&notify=never&notify=delay", typeMessage, "x", 400, "cannot go with others"},
 		"notify":              {to + "&notify=often", typeMessage, "x", 400, "never, or some of"},

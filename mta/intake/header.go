@@ -21,8 +21,9 @@ type header struct {
 	from, date bool
 	messageID  string // as written, for people
 	received   int
-	tlsOptOut  bool // "TLS-Required: No" (RFC 8689, section 5)
-	priority   queue.Priority
+	tlsOptOut  bool           // "TLS-Required: No" (RFC 8689, section 5)
+	priority   queue.Priority // of the fields that others know, too
+	wishes     wishes
 
 	// For messages whose envelope is in their header.
 	sender, author   string // the first address of Sender and of From
@@ -124,6 +125,10 @@ func (h *header) field(field string) *Error {
 		h.tlsOptOut = h.tlsOptOut || strings.EqualFold(strings.TrimSpace(value), "no")
 	case "precedence", "priority":
 		h.setPriority(value)
+	default:
+		if wish, ours := strings.CutPrefix(string(key), wishFields); ours {
+			keep, err = false, h.wishes.take(wish, value)
+		}
 	}
 	if err != nil {
 		return h.refuse(name + ": " + reason(err))
@@ -143,6 +148,7 @@ func (h *header) refuse(what string) *Error {
 // setPriority reads the two fields that are about transport: Precedence (bulk,
 // list, junk) and Priority (RFC 2156, section 5.3.6: non-urgent, urgent).
 // X-Priority and Importance are for the reader's eyes and change nothing here.
+// X-Postrider-Priority is the last word.
 func (h *header) setPriority(value string) {
 	value = strings.TrimSpace(value)
 	for _, bulk := range [...]string{"bulk", "list", "junk", "non-urgent"} {

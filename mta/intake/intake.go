@@ -66,8 +66,9 @@ type Options struct {
 	MaxMessageSize int64
 	// MaxRecipients bounds the envelope; 0: 10,000.
 	MaxRecipients int
-	// HoldFor is how long a message waits for second thoughts before it is first sent.
-	HoldFor time.Duration
+	// HoldFor tells how long mail of a sender waits for second thoughts before
+	// it is first sent; nil: not at all.
+	HoldFor func(sender string) time.Duration
 	// Disabled refuses everything for now (mode = "disabled").
 	Disabled bool
 }
@@ -131,6 +132,9 @@ type Meta struct {
 	Answers *queue.NoticeBatch
 	// Mark is the pickup mark to set with the message, see queue.Submission.
 	Mark string
+	// HoldFor is how long this message waits for second thoughts; nil: as
+	// Options.HoldFor says.
+	HoldFor *time.Duration
 	// SkipReceived is for the reports that we write ourselves: no Received
 	// field, and no waiting for second thoughts.
 	SkipReceived bool
@@ -153,9 +157,6 @@ func (r *Receiver) Begin(now time.Time, m Meta) (*Message, error) {
 		env.ID = r.opts.Queue.NewID(now)
 	}
 	env.ArrivedAt = now
-	if env.NotBefore.IsZero() && r.opts.HoldFor > 0 && !m.SkipReceived {
-		env.NotBefore = now.Add(r.opts.HoldFor)
-	}
 	return &Message{
 		r: r, meta: m, env: env, idText: env.ID.String(), now: now, started: time.Now(),
 		maxSize: cmp.Or(m.MaxSize, r.opts.MaxMessageSize), ends: lineEnds{strict: m.StrictLineEnds, lines: max(m.FirstLine-1, 0)},

@@ -74,7 +74,7 @@ func TestReceived(t *testing.T) {
 func TestOwnReportsHaveNoTraceAndNoWait(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)
-	r := newReceiver(t, s, func(o *intake.Options) { o.HoldFor = time.Minute })
+	r := newReceiver(t, s, func(o *intake.Options) { o.HoldFor = func(string) time.Duration { return time.Minute } })
 	m := meta()
 	m.Envelope.Sender, m.SkipReceived = "", true
 	batch := &queue.NoticeBatch{}

@@ -183,10 +183,7 @@ func (m *Message) useHeader(h *header) *Error {
 	if !env.RequireTLS { // RFC 8689, section 4.1: the parameter outdoes the field
 		env.TLSIgnored = env.TLSIgnored || h.tlsOptOut
 	}
-	if env.Priority == queue.PriorityNormal {
-		env.Priority = h.priority
-	}
-	return nil
+	return m.grant(h)
 }
 
 // appendMissing appends the fields that a message has to have (RFC 5322,

@@ -232,6 +232,7 @@ func (c *Client) Submit(ctx context.Context, env Envelope, content io.Reader) (i
 	set("via", env.Via)
 	set("tag", env.Options.Tag)
 	set("priority", env.Options.Priority)
+	set("hold_for", env.Options.HoldFor)
 	set("ret", env.Options.Ret)
 	set("envid", env.Options.EnvID)
 	if env.Options.Hold {

@@ -27,6 +27,7 @@ type NewMessage struct {
 	Tag        string    `json:"tag,omitempty"`
 	Priority   string    `json:"priority,omitempty"` // normal, bulk, urgent
 	Hold       bool      `json:"hold,omitempty"`     // wait for a release
+	HoldFor    string    `json:"hold_for,omitempty"` // the undo window; empty: as configured
 	NotBefore  time.Time `json:"not_before,omitzero"`
 	DeliverBy  time.Time `json:"deliver_by,omitzero"`
 	Notify     []string  `json:"notify,omitempty"` // never, or some of success, failure, delay
