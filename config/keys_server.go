@@ -33,7 +33,7 @@ func topKeys() []Key {
 			Doc: "Behind NAT: the addresses that the world sees. The host name is looked up from them, and they count as our own."},
 		{Path: "body_memory", Default: `"32MB"`,
 			at:  on(func(c *Config) value { return size(&c.BodyMemory, 0, 64*giga) }),
-			Doc: "How much of the messages just accepted is kept in memory, so that a delivery at once reads nothing back."},
+			Doc: "How much of the messages just accepted is kept in memory, so that a delivery at once reads nothing back. Where the control group limits the memory, an eighth of that at most."},
 		{Path: "history", Default: `"7d"`,
 			at:  on(func(c *Config) value { return duration(&c.History, hour, 10*year) }),
 			Doc: "How long `trace` can tell what became of a message."},

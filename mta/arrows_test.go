@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"postrider/mta/tlsrpt":     {},
 	"postrider/mta/tlspolicy":  {},
 	"postrider/mta/dsn":        {},
+	"postrider/mta/memory":     {},
 
 	"postrider/mta/intake":     {"postrider/queue", "postrider/mta/mailaddr"},
 	"postrider/mta/submission": {"postrider/queue", "postrider/mta/intake", "postrider/mta/mailaddr", "postrider/mta/smtpserver", "postrider/mta/smtpwire"},

@@ -27,6 +27,7 @@ import (
 	"postrider/mta/delivery"
 	"postrider/mta/dispatch"
 	"postrider/mta/intake"
+	"postrider/mta/memory"
 	"postrider/mta/metrics"
 	"postrider/mta/mtasts"
 	"postrider/mta/pickup"
@@ -103,7 +104,11 @@ func (m *MTA) openState(context.Context) error {
 	if err := m.state.prepare(); err != nil {
 		return err
 	}
-	var err error
+	guard, limit, err := m.guardMemory()
+	if err != nil {
+		// Mail flows without it as well, until the day on which it does not.
+		m.log.Warn("the memory limit of the control group is not known and not kept", "error", err)
+	}
 	began := time.Now()
 	m.queue, err = queue.Open(queue.Options{
 		Dir:         m.state.queue(),
@@ -113,6 +118,8 @@ func (m *MTA) openState(context.Context) error {
 		History:     m.cfg.History,
 		HistorySize: m.cfg.HistorySize,
 		MinFree:     m.cfg.MinFreeSpace,
+		MemoryLimit: limit,
+		Pressure:    guard.Check,
 	})
 	if err != nil {
 		return err
@@ -125,6 +132,25 @@ func (m *MTA) openState(context.Context) error {
 	}
 	m.keys, err = dkim.NewKeys(dkim.Options{Sources: sources, Logger: m.log})
 	return err
+}
+
+// guardMemory makes the guard over what the control group allows. After an
+// error it is one that allows everything.
+func (m *MTA) guardMemory() (g *memory.Guard, limit int64, err error) {
+	group, err := memory.Find()
+	if err == nil {
+		g, err = memory.NewGuard(group)
+	}
+	if err == nil {
+		limit, err = g.Limit()
+	}
+	if err != nil {
+		return memory.Unlimited(), 0, err
+	}
+	if limit > 0 {
+		m.log.Info("memory is limited by the control group", "limit_mb", limit/1_000_000)
+	}
+	return g, limit, nil
 }
 
 func (m *MTA) openResolver(ctx context.Context) error {

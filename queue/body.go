@@ -35,7 +35,8 @@ func (q *Queue) NewBody() *Body {
 var errBodyGone = errors.New("queue: body was submitted or discarded before")
 
 // Write appends to the body. Errors come from the disk, where a large body is
-// written as it arrives; after one the body can only be discarded.
+// written as it arrives, and are of kind ErrFull; after one the body can only
+// be discarded.
 func (b *Body) Write(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
@@ -63,19 +64,23 @@ func (b *Body) append(p []byte) {
 	b.buf.b = append(b.buf.b, p...)
 }
 
-// spill moves what is in the buffer to the end of the file.
+// spill moves what is in the buffer to the end of the file, as long as the
+// disk has room for more than the mail that is there.
 func (b *Body) spill() error {
+	if b.err = b.q.room.check(); b.err != nil {
+		return b.err
+	}
 	if b.file == nil {
 		b.name = b.q.fs.PathJoin(b.q.tempDir(), strconv.FormatUint(b.q.tempNames.Add(1), 36))
 		b.file, b.err = b.q.fs.Create(b.name, bodyFileCategory)
 		if b.err != nil {
-			b.err = fmt.Errorf("queue: make a file for a large body: %w", b.err)
+			b.err = fmt.Errorf("%w: make a file for a large body: %w", ErrFull, b.err)
 			b.name = ""
 			return b.err
 		}
 	}
 	if _, b.err = b.file.Write(b.buf.b); b.err != nil {
-		b.err = fmt.Errorf("queue: write the file of a large body: %w", b.err)
+		b.err = fmt.Errorf("%w: write the file of a large body: %w", ErrFull, b.err)
 		return b.err
 	}
 	b.buf.b = b.buf.b[:0]
@@ -122,19 +127,19 @@ func (b *Body) settleFile(id ID) error {
 		}
 		b.file = nil
 		if err != nil {
-			b.err = fmt.Errorf("queue: sync the file of a large body: %w", err)
+			b.err = fmt.Errorf("%w: sync the file of a large body: %w", ErrFull, err)
 			return b.err
 		}
 	}
 	dir, name := b.q.bodyFile(id)
 	if b.name != name {
 		if err := b.q.fs.Rename(b.name, name); err != nil {
-			return fmt.Errorf("queue: name the file of a large body: %w", err)
+			return fmt.Errorf("%w: name the file of a large body: %w", ErrFull, err)
 		}
 		b.name = name
 	}
 	if err := syncDir(b.q.fs, dir); err != nil {
-		return fmt.Errorf("queue: sync the directory of a large body: %w", err)
+		return fmt.Errorf("%w: sync the directory of a large body: %w", ErrFull, err)
 	}
 	return nil
 }

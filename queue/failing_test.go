@@ -230,39 +230,6 @@ func TestDoubtfulAnswerIsOwedAgain(t *testing.T) {
 	q.wantKeys("")
 }
 
-func TestFullDisk(t *testing.T) {
-	t.Parallel()
-	var space atomic.Pointer[diskSpace]
-	q := newTestQueue(t, func(o *Options) {
-		o.MinFree = 0
-		o.space = func() diskSpace { return *space.Load() }
-	})
-	for name, c := range map[string]struct {
-		space diskSpace
-		full  bool
-	}{
-		"plenty":            {diskSpace{free: 1 << 40, total: 1 << 41, freeInodes: 1e6, totalInodes: 1e6}, false},
-		"no inodes counted": {diskSpace{free: 1 << 40, total: 1 << 41}, false},
-		"little":            {diskSpace{free: 100 << 20, total: 1 << 41}, true},
-		"small disk":        {diskSpace{free: 100 << 20, total: 1 << 30}, false},
-		"small full disk":   {diskSpace{free: 50 << 20, total: 1 << 30}, true},
-		"few inodes":        {diskSpace{free: 1 << 40, total: 1 << 41, freeInodes: 10, totalInodes: 1e6}, true},
-		"no answer":         {diskSpace{err: errors.New("no answer")}, true},
-	} {
-		space.Store(&c.space)
-		q.room.asked.Store(0)
-		body := q.NewBody()
-		err := q.Submit(context.Background(), Submission{Envelope: envelope(q.Queue, epoch, "a@there.test"), Body: body})
-		body.Discard()
-		if errors.Is(err, ErrFull) != c.full {
-			t.Errorf("%s: %v", name, err)
-		}
-		if full := q.Err() != nil; full != c.full {
-			t.Errorf("%s: Err says %v", name, q.Err())
-		}
-	}
-}
-
 // TestFailingBodyFile: the file of a large body cannot be written, synced or
 // named: the message is refused and nothing is left behind.
 func TestFailingBodyFile(t *testing.T) {

@@ -30,11 +30,25 @@ type Options struct {
 	// MinFree is the floor of free space, in octets, under which Submit
 	// answers ErrFull; 0: 512 MiB or 5 % of the file system, the smaller.
 	MinFree int64
+	// MemoryLimit is what the process may use, in octets: buffers and caches
+	// take shares of it where it is small; 0: no limit.
+	MemoryLimit int64
+	// Pressure tells why there is no memory for more mail; nil: there is. It is
+	// asked about once a second while mail comes in. Optional.
+	Pressure func() error
 
 	fs           vfs.FS           // nil: the operating system's
 	space        func() diskSpace // nil: asks the file system
 	memTableSize uint64           // 0: the store's default
+	cacheSize    int64            // 0: the store's default
 }
+
+// The store's buffers under a limit of memory: two memtables are full at a
+// time, seldom more. Smaller ones than this do not take its groups of commits.
+const (
+	smallestMemTable = 16 << 20
+	smallestCache    = 4 << 20
+)
 
 func (o *Options) setDefaults() {
 	if o.Logger == nil {
@@ -42,6 +56,15 @@ func (o *Options) setDefaults() {
 	}
 	if o.BodyMemory == 0 {
 		o.BodyMemory = 32_000_000
+	}
+	if limit := o.MemoryLimit; limit > 0 {
+		o.BodyMemory = min(o.BodyMemory, limit/8)
+		if o.memTableSize == 0 {
+			o.memTableSize = uint64(min(max(limit/16, smallestMemTable), store.DefaultMemTableSize))
+		}
+		if o.cacheSize == 0 {
+			o.cacheSize = min(max(limit/32, smallestCache), store.DefaultCacheSize)
+		}
 	}
 	if o.Schedule == nil {
 		s := DefaultSchedule()
@@ -181,6 +204,7 @@ func (q *Queue) open() error {
 		FS:           q.fs,
 		Logger:       q.log,
 		MemTableSize: q.opts.memTableSize,
+		CacheSize:    q.opts.cacheSize,
 	})
 	if err != nil {
 		return fmt.Errorf("queue: %w", err)
@@ -316,8 +340,13 @@ func (q *Queue) Err() error {
 	if down {
 		return errors.New("queue: the store is being opened again")
 	}
-	return q.room.err()
+	return q.room.check()
 }
+
+// Room tells why the queue takes no mail at present, for want of space on the
+// disk or of memory: an error of kind ErrFull. It is cheap, and for those who
+// would rather know before they take in a message than after.
+func (q *Queue) Room() error { return q.room.check() }
 
 // Changed receives a value when Due may have something new to say. It is a
 // channel of capacity one: many changes make one value.

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -25,10 +26,12 @@ const (
 	roomEvery        = time.Second
 )
 
-// roomGauge turns mail away before the disk is full: what was accepted still
-// needs room for its results.
+// roomGauge turns mail away before the disk or the memory is full: what was
+// accepted still needs room for its results.
 type roomGauge struct {
 	ask     func() diskSpace
+	memory  func() error // nil: there is always enough
+	log     *slog.Logger
 	minFree int64
 	asked   atomic.Int64 // when, unix nanoseconds
 	submits atomic.Uint32
@@ -38,7 +41,7 @@ type roomGauge struct {
 type roomVerdict struct{ err error }
 
 func (g *roomGauge) init(q *Queue) {
-	g.minFree = q.opts.MinFree
+	g.minFree, g.memory, g.log = q.opts.MinFree, q.opts.Pressure, q.log
 	g.ask = q.opts.space
 	if g.ask == nil {
 		dir := q.opts.Dir
@@ -53,7 +56,7 @@ func (g *roomGauge) check() error {
 	now := time.Now().UnixNano()
 	if g.submits.Add(1)%roomEverySubmits == 0 || now-last > int64(roomEvery) || now < last {
 		if g.asked.CompareAndSwap(last, now) {
-			g.verdict.Store(&roomVerdict{g.judge(g.ask())})
+			g.pronounce(g.judge())
 		}
 	}
 	return g.err()
@@ -61,7 +64,28 @@ func (g *roomGauge) check() error {
 
 func (g *roomGauge) err() error { return g.verdict.Load().err }
 
-func (g *roomGauge) judge(s diskSpace) error {
+// pronounce makes a verdict known. Whoever reads the log learns of the first
+// of many that are alike.
+func (g *roomGauge) pronounce(err error) {
+	before := g.verdict.Swap(&roomVerdict{err})
+	switch {
+	case err != nil && before.err == nil:
+		g.log.Warn("new mail is turned away for the time being", "error", err)
+	case err == nil && before.err != nil:
+		g.log.Info("there is room for new mail again")
+	}
+}
+
+func (g *roomGauge) judge() error {
+	if g.memory != nil {
+		if err := g.memory(); err != nil {
+			return fmt.Errorf("%w: %w", ErrFull, err)
+		}
+	}
+	return g.judgeDisk(g.ask())
+}
+
+func (g *roomGauge) judgeDisk(s diskSpace) error {
 	if s.err != nil {
 		return fmt.Errorf("%w: ask the file system for its free space: %w", ErrFull, s.err)
 	}

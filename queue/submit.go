@@ -30,7 +30,7 @@ func (s *Submission) check() error {
 		return fmt.Errorf("queue: submit %s without a body", s.Envelope.ID)
 	}
 	if s.Body.err != nil {
-		return fmt.Errorf("%w: %w", ErrFull, s.Body.err)
+		return s.Body.err
 	}
 	if s.Body.buf == nil {
 		return errBodyGone
@@ -82,7 +82,7 @@ func (q *Queue) submit(ctx context.Context, s *Submission) error {
 	env.Size = int64(len(s.Prefix)) + body.size
 	if env.large {
 		if err := body.settleFile(env.ID); err != nil {
-			return fmt.Errorf("%w: %w", ErrFull, err)
+			return err
 		}
 	}
 	b, _ := q.batches.Get().(*submitBatch)

@@ -20,7 +20,8 @@ var now = time.Date(2026, 7, 4, 9, 30, 0, 0, time.FixedZone("", 2*60*60))
 // shelf is a queue whose Submit keeps what it gets, for tests to look at.
 type shelf struct {
 	*queue.Queue
-	err error // of Submit
+	err  error // of Submit
+	room error // of Room
 
 	mu   sync.Mutex
 	last stored
@@ -33,6 +34,8 @@ type stored struct {
 	answers *queue.NoticeBatch
 	mark    string
 }
+
+func (s *shelf) Room() error { return s.room }
 
 func (s *shelf) Submit(_ context.Context, sub queue.Submission) error {
 	if s.err != nil {

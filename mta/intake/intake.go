@@ -32,6 +32,8 @@ import (
 type Queue interface {
 	NewID(now time.Time) queue.ID
 	NewBody() *queue.Body
+	// Room tells why no mail is taken at present, before any of it was read.
+	Room() error
 	Submit(ctx context.Context, s queue.Submission) error
 }
 
@@ -149,6 +151,9 @@ func (r *Receiver) Begin(now time.Time, m Meta) (*Message, error) {
 	}
 	if r.opts.Disabled {
 		return refuse(&Error{Code: 451, Status: "4.3.2", Text: "this server takes no mail at present (mode is disabled)"})
+	}
+	if err := r.opts.Queue.Room(); err != nil {
+		return refuse(notStored(err))
 	}
 	if err := r.settleEnvelope(m); err != nil {
 		return refuse(err)

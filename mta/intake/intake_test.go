@@ -249,6 +249,19 @@ func TestQueueRefuses(t *testing.T) {
 	}
 }
 
+// TestNoRoom: a client hears that there is no room before it sends content.
+func TestNoRoom(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	s.room = fmt.Errorf("%w: 3 MB are free", queue.ErrFull)
+	counts := &counter{}
+	r := newReceiver(t, s, func(o *intake.Options) { o.Observer = counts })
+	_, err := r.Begin(now, meta())
+	if e := refusal(t, err); e.Code != 452 || e.Status != "4.3.1" || strings.Contains(e.Text, "MB") || counts.refused != 1 {
+		t.Errorf("got %v, %+v", e, *counts)
+	}
+}
+
 func TestDisabled(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t, newShelf(t), func(o *intake.Options) { o.Disabled = true })

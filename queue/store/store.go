@@ -53,13 +53,19 @@ const closePatience = 5 * time.Second
 // memtables.
 const maxAbandoned = 3
 
+// What Options.MemTableSize and CacheSize are where they are 0, in octets.
+const (
+	DefaultMemTableSize = 32 << 20
+	DefaultCacheSize    = 32 << 20
+)
+
 // Options configure a store. Dir and FS are required.
 type Options struct {
 	Dir          string
 	FS           vfs.FS
 	Logger       *slog.Logger
-	MemTableSize uint64 // octets; 0: 32 MB
-	CacheSize    int64  // octets; 0: 32 MB
+	MemTableSize uint64 // octets; 0: DefaultMemTableSize
+	CacheSize    int64  // octets; 0: DefaultCacheSize
 	// ReadOnly changes nothing on the disk. A store that is not there, or
 	// damaged, is an error.
 	ReadOnly bool
@@ -85,10 +91,10 @@ func Open(opts Options) (*Store, error) {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	if opts.MemTableSize == 0 {
-		opts.MemTableSize = 32 << 20
+		opts.MemTableSize = DefaultMemTableSize
 	}
 	if opts.CacheSize == 0 {
-		opts.CacheSize = 32 << 20
+		opts.CacheSize = DefaultCacheSize
 	}
 	s := &Store{opts: opts, failed: make(chan struct{}, 1)}
 	in, err := s.open()
