@@ -170,6 +170,7 @@ func (s *Store) openPebble(opts Options, in *instance) (*pebble.DB, error) {
 			WriteStallEnd: func() { in.stalledAt.Store(0) },
 		},
 	}
+	o.Experimental.CompactionScheduler = newCompactions()
 	// A key that is asked for and absent (a pickup mark, a state that was never
 	// written) should not cost a read of every level.
 	for i := range o.Levels {
