@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -43,6 +45,7 @@ type internet struct {
 	webPort  string
 	web      netip.Addr
 	observer delivery.Observer
+	webCA    *smtptest.CA // of the policies' server
 
 	mu       sync.Mutex
 	policyOf map[string]string // by domain
@@ -64,9 +67,7 @@ func newInternet(t *testing.T) *internet {
 	if n.ca, err = smtptest.NewCA(); err != nil {
 		t.Fatal(err)
 	}
-	if n.resolver, err = resolver.New(resolver.Options{Servers: []string{n.zone.Addr()}, TrustAD: true, Timeout: 5 * time.Second}); err != nil {
-		t.Fatal(err)
-	}
+	n.webCA = n.ca
 	n.guard = &delivery.Guard{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 	n.serveWeb()
 	n.openSTS(t.TempDir(), nil)
@@ -77,6 +78,10 @@ func newInternet(t *testing.T) *internet {
 func (n *internet) openSTS(dir string, failed func(*mtasts.Error)) {
 	n.t.Helper()
 	store, err := newFileStore(dir)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.resolver, err = resolver.New(resolver.Options{Servers: []string{n.zone.Addr()}, TrustAD: true, Timeout: 5 * time.Second})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -117,9 +122,10 @@ func (n *internet) serveWeb() {
 	server.Listener.Close()
 	server.Listener = l
 	server.TLS = &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		cert, err := n.ca.Issue(hello.ServerName)
+		cert, err := n.webCA.Issue(hello.ServerName)
 		return &cert, err
 	}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that leave are part of the tests
 	server.StartTLS()
 	n.t.Cleanup(server.Close)
 }
@@ -284,7 +290,9 @@ func (n *internet) publishSTSKind(kind, domain, host string) {
 }
 
 // label makes a kind a part of a name.
-func label(kind string) string { return strings.NewReplacer(" ", "-", ".", "-").Replace(strings.ToLower(kind)) }
+func label(kind string) string {
+	return strings.NewReplacer(" ", "-", ".", "-").Replace(strings.ToLower(kind))
+}
 
 // TestTransportSecurity is the whole table: what the operator wants, what the
 // recipient's side publishes, and what its server does.
