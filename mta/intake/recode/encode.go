@@ -18,13 +18,17 @@ const (
 )
 
 // remedy is what makes the part fit; keep where nothing does. RFC 2045,
-// section 6.4, forbids any encoding of multipart and message.
+// section 6.4, forbids any encoding of multipart and message, but the message
+// types of internationalized mail may have one (RFC 6532, section 3.5; RFC
+// 6533, section 4).
 func (p *part) remedy() action {
 	switch {
 	case p.encoding == "quoted-printable":
 		return wrapQuotedPrintable
 	case p.encoding == "base64":
 		return wrapBase64
+	case p.identity() && strings.HasPrefix(p.mediaType, "message/global"):
+		return toQuotedPrintable
 	case !p.identity() || strings.HasPrefix(p.mediaType, "multipart/") || strings.HasPrefix(p.mediaType, "message/"):
 		return keep
 	case strings.HasPrefix(p.mediaType, "text/"):

@@ -131,6 +131,17 @@ func TestRewrite(t *testing.T) {
 			in: lines("Content-Transfer-Encoding: x-uuencode", "", long),
 		},
 		{
+			name: "message/global, to seven bits", fit: recode.SevenBit,
+			in:       lines("Content-Type: message/global", "", "Subject: Grüße", "", "x"),
+			contains: []string{"message/global\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nSubject: Gr=C3=BC=C3=9Fe\r\n\r\nx"},
+		},
+		{
+			name: "delivery status with UTF-8 addresses, to seven bits", fit: recode.SevenBit,
+			in: lines("Content-Type: multipart/report; boundary=b", "", "--b", "Content-Type: message/global-delivery-status", "Content-Transfer-Encoding: 8bit", "",
+				"Final-Recipient: utf-8; jürg@a.test", "--b--"),
+			contains: []string{"message/global-delivery-status\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nFinal-Recipient: utf-8; j=C3=BCrg@a.test\r\n--b--"},
+		},
+		{
 			name: "delivery status", fit: recode.ShortLines, fails: "message/delivery-status",
 			in: lines("Content-Type: message/delivery-status", "", long),
 		},

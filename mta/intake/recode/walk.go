@@ -208,8 +208,8 @@ func readPart(header []byte) part {
 	switch {
 	case strings.HasPrefix(mediaType, "multipart/"):
 		p.boundary = params["boundary"]
-	case (mediaType == "message/rfc822" || mediaType == "message/global") && p.identity():
-		p.nested = true
+	case mediaType == "message/rfc822" && p.identity():
+		p.nested = true // message/global is not: it may be encoded as a whole
 	}
 	return p
 }
