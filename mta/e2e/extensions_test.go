@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -31,7 +29,7 @@ func TestExtensionsOfPostfix(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			const domain = "postfix.test"
+			const domain, from, to = "postfix.test", "writer@postfix.test", "ops@postfix.test"
 			r := startReceivingPostfix(t, domain, map[string]string{
 				"smtpd_discard_ehlo_keywords": tt.discard, "debug_peer_list": "127.0.0.0/8", "debug_peer_level": "1",
 			})
@@ -41,9 +39,9 @@ func TestExtensionsOfPostfix(t *testing.T) {
 			p.start()
 
 			// The sender is at Postfix too, so that reports can be seen.
-			submit(t, p, letter{subject: "eight", body: "Grüße\r\n.\r\n", envID: "env-1", notify: smtp.DSNNotifySuccess})
-			submit(t, p, letter{subject: "Grüße", body: "x\r\n", isUTF8: true})
-			submit(t, p, letter{subject: "mailbox", to: "jürgen@" + domain, body: "x\r\n", isUTF8: true})
+			submit(t, p, letter{from: from, to: to, subject: "eight", body: "Grüße\r\n.\r\n", envID: "env-1", notify: smtp.DSNNotifySuccess})
+			submit(t, p, letter{from: from, to: to, subject: "Grüße", body: "x\r\n", isUTF8: true})
+			submit(t, p, letter{from: from, subject: "mailbox", to: "jürgen@" + domain, body: "x\r\n", isUTF8: true})
 
 			eight := r.find("Subject: eight\n")
 			body := bytes.ReplaceAll(eight, []byte("\n"), []byte("\r\n"))
@@ -75,7 +73,7 @@ func TestExtensionsOfPostfix(t *testing.T) {
 
 // checkReport looks for the report that NOTIFY=SUCCESS asked for: Postfix's own
 // where it has DSN, else ours (RFC 3461, section 5.2.2).
-func (r *receivingPostfix) checkReport(t *testing.T, isPassed bool) {
+func (r *receiver) checkReport(t *testing.T, isPassed bool) {
 	t.Helper()
 	action, from := "relayed", "mta.sender.test"
 	if isPassed {
@@ -87,73 +85,4 @@ func (r *receivingPostfix) checkReport(t *testing.T, isPassed bool) {
 			t.Errorf("the report lacks %q:\n%s", want, report)
 		}
 	}
-}
-
-// find waits for the one message with the text; a subject is looked for in the
-// header only, as reports return that of the message that they are about.
-func (r *receivingPostfix) find(text string) []byte {
-	r.t.Helper()
-	var found []byte
-	waitFor(r.t, fmt.Sprintf("a message with %q", text), func() bool {
-		for _, m := range r.messages() {
-			where := m
-			if strings.HasPrefix(text, "Subject:") {
-				where, _, _ = bytes.Cut(m, []byte("\n\n"))
-			}
-			if bytes.Contains(append(where[:len(where):len(where)], '\n'), []byte(text)) {
-				found = m
-				return true
-			}
-		}
-		return false
-	})
-	return found
-}
-
-func (r *receivingPostfix) readLog() string {
-	text, err := os.ReadFile(r.log)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return string(text)
-}
-
-// letter is a message with what its envelope asks for.
-type letter struct {
-	to, subject, body, envID string
-	isUTF8                   bool
-	notify                   smtp.DSNNotify
-}
-
-// submit hands a message in with a client that is not ours.
-func submit(t *testing.T, p *postrider, l letter) {
-	t.Helper()
-	c, err := smtp.Dial(p.submit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if l.to == "" {
-		l.to = "ops@postfix.test"
-	}
-	rcpt := &smtp.RcptOptions{}
-	if l.notify != "" {
-		rcpt = &smtp.RcptOptions{Notify: []smtp.DSNNotify{l.notify}, OriginalRecipientType: smtp.DSNAddressTypeRFC822, OriginalRecipient: "first+name@elsewhere.test"}
-	}
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	check(c.Hello("app.sender.test"))
-	check(c.Mail("writer@postfix.test", &smtp.MailOptions{UTF8: l.isUTF8, EnvelopeID: l.envID}))
-	check(c.Rcpt(l.to, rcpt))
-	w, err := c.Data()
-	check(err)
-	_, err = fmt.Fprintf(w, "From: <app@sender.test>\r\nTo: <ops@postfix.test>\r\nSubject: %s\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n"+
-		"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n%s", l.subject, l.body)
-	check(err)
-	check(w.Close())
-	check(c.Quit())
 }

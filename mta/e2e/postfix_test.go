@@ -17,17 +17,9 @@ import (
 	"postrider/resolver/resolvertest"
 )
 
-// receivingPostfix is a private Postfix that puts mail for a domain into Maildirs.
-type receivingPostfix struct {
-	t    *testing.T
-	mail string // holds the Maildir
-	port int
-	log  string
-}
-
 const receivingHost = "127.0.0.21"
 
-func startReceivingPostfix(t *testing.T, domain string, main map[string]string) *receivingPostfix {
+func startReceivingPostfix(t *testing.T, domain string, main map[string]string) *receiver {
 	t.Helper()
 	needs(t, peers.PostfixMissing())
 	needsProgram(t, "/usr/bin/openssl", "openssl")
@@ -39,19 +31,14 @@ func startReceivingPostfix(t *testing.T, domain string, main map[string]string) 
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r := &receivingPostfix{t: t, mail: filepath.Join(dir, "mail")}
+	r := &receiver{t: t, mail: filepath.Join(dir, "mail")}
 	if err := os.Mkdir(r.mail, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chown(r.mail, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	out, err := exec.Command("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-		"-subj", "/CN=mx."+domain, "-keyout", key, "-out", cert).CombinedOutput()
-	if err != nil {
-		t.Fatalf("openssl: %v: %s", err, out)
-	}
+	selfSigned(t, dir, "mx."+domain)
 	listen := freeAddr(t, receivingHost)
 	_, port, _ := net.SplitHostPort(listen)
 	if r.port, err = strconv.Atoi(port); err != nil {
@@ -65,8 +52,8 @@ func startReceivingPostfix(t *testing.T, domain string, main map[string]string) 
 		"virtual_uid_maps":             "static:" + strconv.Itoa(nobody),
 		"virtual_gid_maps":             "static:" + strconv.Itoa(nobody),
 		"virtual_minimum_uid":          "1",
-		"smtpd_tls_cert_file":          cert,
-		"smtpd_tls_key_file":           key,
+		"smtpd_tls_cert_file":          filepath.Join(dir, "cert.pem"),
+		"smtpd_tls_key_file":           filepath.Join(dir, "key.pem"),
 		"smtpd_tls_security_level":     "may",
 		"smtpd_tls_received_header":    "yes",
 		"smtpd_recipient_restrictions": "reject_unauth_destination",
@@ -81,10 +68,7 @@ func startReceivingPostfix(t *testing.T, domain string, main map[string]string) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if t.Failed() {
-			text, _ := os.ReadFile(pf.Log())
-			t.Logf("%s:\n%s", pf.Log(), text)
-		}
+		r.showLog()
 		if err := pf.Stop(proc); err != nil {
 			t.Error(err)
 		}
@@ -97,30 +81,6 @@ func startReceivingPostfix(t *testing.T, domain string, main map[string]string) 
 
 // nobody is the user that the Maildirs belong to.
 const nobody = 65534
-
-// maildir takes the mail of all mailboxes.
-const maildir = "everybody"
-
-// messages reads what has arrived.
-func (r *receivingPostfix) messages() [][]byte {
-	files, _ := filepath.Glob(filepath.Join(r.mail, maildir, "new", "*"))
-	var all [][]byte
-	for _, f := range files {
-		data, err := os.ReadFile(f)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		all = append(all, data)
-	}
-	return all
-}
-
-// first waits for a message.
-func (r *receivingPostfix) first() []byte {
-	r.t.Helper()
-	waitFor(r.t, "mail at Postfix", func() bool { return len(r.messages()) > 0 })
-	return r.messages()[0]
-}
 
 // zoneFor leads from a domain to the receiving Postfix.
 func zoneFor(t *testing.T, domain string) *resolvertest.Zone {
