@@ -38,6 +38,12 @@ type LoadOptions struct {
 	AllowNetworks []netip.Prefix
 	Timeout       time.Duration // for a reply; default 5 minutes
 	Logger        *slog.Logger  // nil: none
+	// Pause is how long a session waits between the end of one message and the
+	// next. It goes with every Way but WayOverlapped, which begins the next
+	// message before the end of the last.
+	Pause time.Duration
+	// Passage notes what was accepted when; made for as many messages. nil: none.
+	Passage *Passage
 }
 
 // Way is how a message travels. Whichever it is, a session has the content of
@@ -90,6 +96,12 @@ func (o *LoadOptions) setDefaults() error {
 	if o.Size > maxSize || o.Sessions > 100_000 || o.Recipients > 10_000 {
 		return errors.New("load: more than 1 GiB a message, 100,000 sessions or 10,000 recipients a message")
 	}
+	if o.Pause < 0 || o.Pause > 0 && o.Way == WayOverlapped {
+		return errors.New("load: a pause must not be negative, nor go with overlapped messages")
+	}
+	if o.Passage != nil && int64(len(o.Passage.accepted)) != o.Messages {
+		return fmt.Errorf("load: a passage for %d messages does not fit %d", len(o.Passage.accepted), o.Messages)
+	}
 	if strings.ContainsAny(o.Sender+o.DomainSuffix, "\r\n<> ") {
 		return errors.New("load: sender or domain with blanks, brackets or line ends")
 	}
@@ -116,7 +128,10 @@ func NewLoad(o LoadOptions) (*Load, error) {
 	if _, _, err := net.SplitHostPort(o.Target); err != nil {
 		return nil, fmt.Errorf("load: target %q is no host:port", o.Target)
 	}
-	l := &Load{opts: o, run: fmt.Sprintf("%08x", rand.Uint32()), date: time.Now().Format(time.RFC1123Z)}
+	l := &Load{opts: o, run: newRun(), date: time.Now().Format(time.RFC1123Z)}
+	if o.Passage != nil {
+		l.run = o.Passage.run
+	}
 	l.filler = filler(o.Size)
 	if least := len(l.appendMessage(nil, o.Messages-1)); least > o.Size {
 		return nil, fmt.Errorf("load: a message of %d octets has no room for its header: %d is the least", o.Size, least)

@@ -80,8 +80,26 @@ func (s *loadSession) run(ctx context.Context) error {
 			return err
 		}
 		s.settle(s.message(n))
+		if err := s.pause(ctx); err != nil {
+			return nil // Run tells why
+		}
 	}
 	return nil
+}
+
+// pause waits as long as the options say.
+func (s *loadSession) pause(ctx context.Context) error {
+	if s.load.opts.Pause == 0 {
+		return nil
+	}
+	timer := time.NewTimer(s.load.opts.Pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // take is the number of the next message: one whose envelope was sent early,
@@ -269,7 +287,7 @@ func (s *loadSession) pipelined(n int64) error {
 	s.out = s.load.appendMessage(s.out[:0], n)
 	size := len(s.out)
 	s.out = append(s.out, ".\r\n"...)
-	return s.content(s.out, size, rcpts)
+	return s.content(s.out, submitted{n, size, rcpts})
 }
 
 // overlapped sends the content of n, and the envelope of the next message with
@@ -294,7 +312,7 @@ func (s *loadSession) overlapped(n int64) error {
 			s.out = s.appendEnvelope(s.out, s.early.n)
 		}
 	}
-	err := s.content(s.out, size, e.rcpts)
+	err := s.content(s.out, submitted{n, size, e.rcpts})
 	if !s.early.taken || err != nil && !isRefusal(err) {
 		return err
 	}
@@ -326,7 +344,7 @@ func (s *loadSession) chunked(n int64) error {
 	began := time.Now()
 	rcpts, err := s.envelopeReplies("BDAT", 250)
 	if err == nil {
-		s.done(began, size, rcpts)
+		s.done(began, submitted{n, size, rcpts})
 	}
 	return err
 }
@@ -354,11 +372,17 @@ func (s *loadSession) sequential(n int64) error {
 	s.out = s.load.appendMessage(s.out[:0], n)
 	size := len(s.out)
 	s.out = append(s.out, ".\r\n"...)
-	return s.content(s.out, size, rcpts)
+	return s.content(s.out, submitted{n, size, rcpts})
+}
+
+// submitted is a message whose content was sent.
+type submitted struct {
+	n           int64
+	size, rcpts int
 }
 
 // content sends the content and waits for its reply.
-func (s *loadSession) content(b []byte, size, rcpts int) error {
+func (s *loadSession) content(b []byte, m submitted) error {
 	if err := s.write(b); err != nil {
 		return err
 	}
@@ -366,15 +390,19 @@ func (s *loadSession) content(b []byte, size, rcpts int) error {
 	if err := s.expect("the content", 250); err != nil {
 		return err
 	}
-	s.done(began, size, rcpts)
+	s.done(began, m)
 	return nil
 }
 
 // done counts a message that was accepted.
-func (s *loadSession) done(began time.Time, size, rcpts int) {
-	s.waits.add(time.Since(began))
-	s.octets += int64(size)
-	s.copies += int64(rcpts)
+func (s *loadSession) done(began time.Time, m submitted) {
+	now := time.Now()
+	s.waits.add(now.Sub(began))
+	s.octets += int64(m.size)
+	s.copies += int64(m.rcpts)
+	if p := s.load.opts.Passage; p != nil {
+		p.accept(m.n, now)
+	}
 }
 
 // appendEnvelope appends MAIL, RCPT and DATA.

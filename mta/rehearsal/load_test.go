@@ -2,9 +2,12 @@ package rehearsal_test
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"postrider/mta/rehearsal"
 	"postrider/mta/smtpserver"
@@ -63,6 +66,55 @@ func TestLoad(t *testing.T) {
 }
 
 // What is refused is counted as that, and the session goes on.
+// A load and a sink that share a passage tell of every message.
+func TestLoadWithPassage(t *testing.T) {
+	t.Parallel()
+	for name, way := range map[string]rehearsal.Way{"pipelined": rehearsal.WayPipelined, "chunked": rehearsal.WayChunked, "overlapped": rehearsal.WayOverlapped} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			passage := rehearsal.NewPassage(100)
+			sink := newSink(t, rehearsal.SinkOptions{Passage: passage})
+			load, err := rehearsal.NewLoad(rehearsal.LoadOptions{Target: sink.addr, Messages: 100, Way: way, Passage: passage})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := load.Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if passage.Arrived() != 100 || sink.Stats().Copies != 0 {
+				t.Errorf("%d arrived; %+v", passage.Arrived(), sink.Stats())
+			}
+		})
+	}
+}
+
+// A session waits between its messages, and not when it is told to end.
+func TestLoadPauses(t *testing.T) {
+	t.Parallel()
+	sink := newSink(t, rehearsal.SinkOptions{})
+	pausing := func(messages int64, pause time.Duration) *rehearsal.Load {
+		load, err := rehearsal.NewLoad(rehearsal.LoadOptions{Target: sink.addr, Sessions: 1, Messages: messages, Pause: pause})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return load
+	}
+	if r, err := pausing(3, 10*time.Millisecond).Run(t.Context()); err != nil || r.Took < 20*time.Millisecond {
+		t.Errorf("%+v, %v: no pause", r, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	long := pausing(2, time.Hour)
+	ended := make(chan error, 1)
+	go func() { _, err := long.Run(ctx); ended <- err }()
+	for accepted := int64(0); accepted < 1; accepted, _ = long.Progress() {
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestLoadIsRefused(t *testing.T) {
 	t.Parallel()
 	refusal := func(s string) rehearsal.SinkOptions {
@@ -139,6 +191,8 @@ func TestLoadOptions(t *testing.T) {
 		"negative":       {Target: "127.0.0.1:25", Sessions: -1},
 		"far too large":  {Target: "127.0.0.1:25", Size: 2 << 30},
 		"header in name": {Target: "127.0.0.1:25", Sender: "a\r\nb"},
+		"hasty pause":    {Target: "127.0.0.1:25", Way: rehearsal.WayOverlapped, Pause: time.Second},
+		"short passage":  {Target: "127.0.0.1:25", Messages: 2, Passage: rehearsal.NewPassage(1)},
 	} {
 		if _, err := rehearsal.NewLoad(o); err == nil {
 			t.Errorf("%s: no error", name)

@@ -37,6 +37,11 @@ type NameserverOptions struct {
 	// Missing are domains that do not exist, Failing those that the server
 	// fails for; each with what is below it.
 	Missing, Failing []string
+	// Silent are domains, with what is below them, for which no answer ever comes.
+	Silent []string
+	// Elsewhere are domains whose mail hosts, with all else below them, have
+	// other addresses.
+	Elsewhere map[string][]netip.Addr
 	// Authentic sets the AD bit in every answer, as a validating resolver does
 	// for signed zones.
 	Authentic bool
@@ -147,6 +152,9 @@ func (n *Nameserver) Run(ctx context.Context, udp net.PacketConn, tcp net.Listen
 // ServeDNS implements [dns.Handler].
 func (n *Nameserver) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	n.queries.Add(1)
+	if len(q.Question) == 1 && isBelow(strings.ToLower(q.Question[0].Name), n.opts.Silent) {
+		return
+	}
 	m := n.answer(q)
 	if _, udp := w.RemoteAddr().(*net.UDPAddr); udp {
 		size := dns.MinMsgSize
@@ -260,7 +268,17 @@ func (n *Nameserver) madeUp(name string, qtype uint16) (answers []dns.RR, exists
 	if qtype == dns.TypeMX && !strings.HasPrefix(name, "mx.") {
 		return n.mx(name), true
 	}
-	return n.addressRecords(name, qtype, n.opts.Addresses), true
+	return n.addressRecords(name, qtype, n.addressesOf(name)), true
+}
+
+// addressesOf are the addresses of a mail host.
+func (n *Nameserver) addressesOf(name string) []netip.Addr {
+	for domain, addrs := range n.opts.Elsewhere {
+		if isBelow(name, []string{domain}) {
+			return addrs
+		}
+	}
+	return n.opts.Addresses
 }
 
 func (n *Nameserver) header(name string, rrtype uint16) dns.RR_Header {

@@ -68,6 +68,9 @@ func TestNameserver(t *testing.T) {
 		},
 	})
 	shared := newNameserver(t, rehearsal.NameserverOptions{Addresses: addrs[:2], MX: []string{"MX1.hub.test", "mx2.hub.test", "mx3.hub.test"}})
+	apart := newNameserver(t, rehearsal.NameserverOptions{
+		Addresses: addrs[:1], Elsewhere: map[string][]netip.Addr{"far.test": addrs[1:2]},
+	})
 	tests := []struct {
 		addr, name string
 		qtype      uint16
@@ -102,6 +105,9 @@ func TestNameserver(t *testing.T) {
 		{shared, "mx1.hub.test", dns.TypeA, "127.0.0.1"},
 		{shared, "mx2.hub.test", dns.TypeA, "127.0.0.2"},
 		{shared, "mx3.hub.test", dns.TypeA, "127.0.0.1"},
+		{apart, "d7.far.test", dns.TypeMX, "10 mx.d7.far.test."},
+		{apart, "mx.d7.far.test", dns.TypeA, "127.0.0.2"},
+		{apart, "mx.notfar.test", dns.TypeA, "127.0.0.1"},
 	}
 	for _, test := range tests {
 		for _, network := range []string{"udp", "tcp"} {
@@ -134,6 +140,35 @@ func TestNameserverTruncates(t *testing.T) {
 	}
 	if _, m := ask(t, addr, "tcp", "any.test", dns.TypeMX); m.Truncated || len(m.Answer) != 60 {
 		t.Errorf("%d answers over TCP", len(m.Answer))
+	}
+}
+
+// A domain that is silent is a query without an answer; its neighbour has one.
+func TestNameserverIsSilent(t *testing.T) {
+	t.Parallel()
+	addr := newNameserver(t, rehearsal.NameserverOptions{
+		Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Silent: []string{"silent.test"},
+	})
+	conn, err := dns.Dial("udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	asked := make([]uint16, 0, 2)
+	for _, name := range []string{"d1.Silent.test.", "d1.loud.test."} {
+		q := new(dns.Msg)
+		q.SetQuestion(name, dns.TypeMX)
+		asked = append(asked, q.Id)
+		if err := conn.WriteMsg(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m, err := conn.ReadMsg(); err != nil || m.Id != asked[1] {
+		t.Errorf("%v, %v: not the answer to the second question", m, err)
+	}
+	conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if m, err := conn.ReadMsg(); err == nil {
+		t.Errorf("an answer more: %v", m)
 	}
 }
 

@@ -95,7 +95,7 @@ func (t *sinkSession) Content(context.Context) (smtpserver.Content, error) { ret
 // Write implements [smtpserver.Content].
 func (t *sinkSession) Write(p []byte) (int, error) {
 	t.octets += int64(len(p))
-	if t.sink.tally != nil {
+	if t.sink.looksAtIDs() {
 		t.id.feed(p)
 	}
 	if t.sink.kept.on() {
@@ -116,12 +116,8 @@ func (t *sinkSession) Commit(ctx context.Context, text []byte) ([]byte, error) {
 			return nil, fmt.Errorf("%w: %w", errNothingKept, err)
 		}
 	}
-	if s.tally != nil {
-		if id := t.id.messageID(); len(id) > 0 {
-			s.tally.add(id, t.copies)
-		} else {
-			s.withoutID.Add(1)
-		}
+	if s.looksAtIDs() {
+		t.note(t.id.messageID(), now)
 	}
 	s.messages.Add(1)
 	s.recipients.Add(int64(t.count))
@@ -129,6 +125,21 @@ func (t *sinkSession) Commit(ctx context.Context, text []byte) ([]byte, error) {
 	s.first.CompareAndSwap(0, now.UnixNano())
 	s.last.Store(now.UnixNano())
 	return append(text, "seen and forgotten"...), nil
+}
+
+// note counts a message by its Message-ID.
+func (t *sinkSession) note(id []byte, now time.Time) {
+	s := t.sink
+	if s.opts.Passage != nil {
+		s.opts.Passage.arrive(id, now)
+	}
+	switch {
+	case s.tally == nil:
+	case len(id) > 0:
+		s.tally.add(id, t.copies)
+	default:
+		s.withoutID.Add(1)
+	}
 }
 
 func (t *sinkSession) message(now time.Time) Message {

@@ -31,6 +31,8 @@ type SinkOptions struct {
 	Manners
 	Keep   Keep
 	Verify bool // tell what came twice, see Stats
+	// Passage notes what arrived when; nil: none.
+	Passage *Passage
 }
 
 // Sink is a receiving server. It takes responsibility for nothing: its 250
@@ -78,6 +80,9 @@ func NewSink(o SinkOptions) (*Sink, error) {
 	}
 	return s, nil
 }
+
+// looksAtIDs tells whether somebody wants to know each message's Message-ID.
+func (s *Sink) looksAtIDs() bool { return s.tally != nil || s.opts.Passage != nil }
 
 // Run serves until ctx ends, and closes the listeners.
 func (s *Sink) Run(ctx context.Context, listeners ...net.Listener) error {
