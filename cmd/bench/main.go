@@ -1,12 +1,3 @@
-// Bench measures Postrider beside its peers, and kills it to see what is lost.
-//
-//	bench compare [-scenarios A,B] [-rounds 3] [-out DIR]
-//	bench crash   [-cycles 200] [-messages 20000]
-//
-// compare runs in network and mount namespaces of its own, where ports 25 and
-// 53 are free and nothing outside can be reached: a load generator, the server
-// under test and a receiving server share the machine. Servers take turns
-// within each round, so that a machine that slows down slows all of them.
 package main
 
 import (
@@ -16,11 +7,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
+	"strings"
 	"syscall"
-	"time"
 
-	"postrider/mta/rehearsal/crash"
+	"postrider/mta/rehearsal"
 )
 
 func main() {
@@ -30,7 +20,7 @@ func main() {
 	}
 }
 
-const synopsis = "usage: bench compare|crash [flags]; -h after either lists its flags"
+const synopsis = "usage: bench compare|plot|crash [flags]; -h after one of them lists its flags"
 
 func run(args []string) error {
 	if len(args) == 0 {
@@ -41,6 +31,8 @@ func run(args []string) error {
 	switch args[0] {
 	case "compare":
 		return runCompare(ctx, args[1:])
+	case "plot":
+		return runPlot(args[1:])
 	case "crash":
 		return runCrash(ctx, args[1:])
 	}
@@ -50,16 +42,25 @@ func run(args []string) error {
 func runCompare(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("bench compare", flag.ExitOnError)
 	keys := f.String("scenarios", "A,B,C,D", "which, by their letters; all is every one")
-	rounds := f.Int("rounds", 3, "rounds of each; the table shows medians")
+	var o options
+	names := f.String("servers", "", "which, by their names ("+namesOf(contestants(""))+"); empty is all but "+straightName+" that are installed")
+	f.IntVar(&o.rounds, "rounds", 3, "rounds of each; the table shows medians")
 	scale := f.Float64("scale", 1, "times the messages of each scenario")
 	bin := f.String("bin", "bin/postrider", "the postrider to measure")
-	dir := f.String("dir", "bench-out", "where queues and results are written: on the file system to be measured")
-	syncs := f.Bool("syncs", true, "count syncs in a short round of their own under strace, where it is installed")
+	f.StringVar(&o.dir, "dir", "bench-out", "where queues and results are written: on the file system to be measured")
+	way := f.String("way", rehearsal.WayOverlapped.String(), "how messages are submitted: pipelined, chunked, overlapped or sequential")
+	f.BoolVar(&o.countSyncs, "syncs", true, "count syncs and look what every 250 follows, in short rounds of their own under strace, where it is installed")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
 	chosen, err := choose(scenarios(*scale), *keys)
 	if err != nil {
+		return err
+	}
+	if o.way, err = rehearsal.ParseWay(*way); err != nil {
+		return err
+	}
+	if o.servers, err = selectServers(contestants(*bin), *names); err != nil {
 		return err
 	}
 	outer, code, err := enterNamespaces()
@@ -69,51 +70,27 @@ func runCompare(ctx context.Context, args []string) error {
 	if outer {
 		os.Exit(code)
 	}
-	r, err := newRig(*dir, *bin)
+	r, err := newRig(o)
 	if err != nil {
 		return err
 	}
-	r.rounds, r.countSyncs = *rounds, *syncs
 	return r.compare(ctx, chosen)
 }
 
-func runCrash(ctx context.Context, args []string) error {
-	f := flag.NewFlagSet("bench crash", flag.ExitOnError)
-	cycles := f.Int("cycles", 200, "how often to kill")
-	messages := f.Int("messages", 20000, "messages to be accepted in all, at least")
-	seed := f.Uint64("seed", uint64(time.Now().UnixNano()), "of the moments of the kills")
-	bin := f.String("bin", "bin/postrider", "the postrider to kill")
-	dir := f.String("dir", "bench-out", "where the queue is: on the file system to be tried")
+func runPlot(args []string) error {
+	f := flag.NewFlagSet("bench plot", flag.ExitOnError)
+	in := f.String("in", "bench-out/results.json", "what compare wrote")
+	out := f.String("out", "bench-out", "the directory that gets the plots")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	binary, err := filepath.Abs(*bin)
+	r, err := readReport(*in)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(*dir, 0o755); err != nil {
-		return err
+	written, err := writePlots(*out, r)
+	if err == nil {
+		fmt.Println("wrote", strings.Join(written, ", "))
 	}
-	work, err := os.MkdirTemp(*dir, "crash-")
-	if err != nil {
-		return err
-	}
-	if work, err = filepath.Abs(work); err != nil {
-		return err
-	}
-	fmt.Printf("seed %d, in %s\n", *seed, work)
-	report, err := crash.Run(ctx, crash.Options{
-		Binary: binary, Dir: work, Cycles: *cycles, Messages: *messages, Seed: *seed, Out: os.Stdout,
-	})
-	fmt.Println(report)
-	for i, id := range report.Lost {
-		if i == 20 {
-			break
-		}
-		fmt.Println("lost:", id)
-	}
-	if err != nil {
-		return fmt.Errorf("%w; what was left is in %s", err, work)
-	}
-	return os.RemoveAll(work)
+	return err
 }

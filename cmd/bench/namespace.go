@@ -59,6 +59,22 @@ func loopbackUp() error {
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
 		return fmt.Errorf("bring up lo: %w", err)
 	}
+	return secondAddress(fd)
+}
+
+// secondAddress gives lo one that is not 127.0.0.1: OpenSMTPD's resolver finds
+// no addresses at all where that is the only one (AI_ADDRCONFIG).
+func secondAddress(fd int) error {
+	ifr, err := unix.NewIfreq("lo:1")
+	if err != nil {
+		return err
+	}
+	if err := ifr.SetInet4Addr([]byte{127, 0, 0, 5}); err != nil {
+		return err
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFADDR, ifr); err != nil {
+		return fmt.Errorf("second address of lo: %w", err)
+	}
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -19,110 +18,162 @@ import (
 // The addresses of the rig, all in its own network namespace.
 const (
 	dnsAddr        = "127.0.0.1:53"
-	sinkHost       = "127.0.0.2"
+	sinkHost       = "127.1.0.1" // the first of sinkHosts
+	downHost       = "127.0.0.3" // nothing listens
+	holeHost       = "127.0.0.4" // nothing answers, see blackHole
 	submissionAddr = "127.0.0.1:2525"
 )
 
-// rig runs rounds.
-type rig struct {
+// sinkHosts are the addresses of the receiving server, and each destination has
+// one of them: some servers limit what they send to one address.
+func sinkHosts() []netip.Addr {
+	const count = 200
+	hosts := make([]netip.Addr, count)
+	for i := range hosts {
+		hosts[i] = netip.MustParseAddr(sinkHost)
+		for range i {
+			hosts[i] = hosts[i].Next()
+		}
+	}
+	return hosts
+}
+
+// Domains under these names are dead, each in its own way.
+const (
+	downSuffix   = "down.test"   // the host refuses connections
+	holeSuffix   = "hole.test"   // the host does not answer at all
+	silentSuffix = "silent.test" // the DNS does not answer at all
+)
+
+// options of a comparison.
+type options struct {
 	dir        string
 	servers    []contestant
 	rounds     int
+	way        rehearsal.Way
 	countSyncs bool
-	results    []result
 }
 
-func newRig(dir, bin string) (*rig, error) {
-	bin, err := filepath.Abs(bin)
-	if err != nil {
-		return nil, err
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	if err := ownResolvConf(dir, "127.0.0.1"); err != nil {
-		return nil, err
-	}
-	r := &rig{dir: dir}
-	for _, c := range []contestant{&postriderServer{bin: bin}, &postfixServer{}} {
-		if err := c.missing(); err != nil {
-			fmt.Printf("left out: %s: %v\n", c.name(), err)
-			continue
-		}
-		r.servers = append(r.servers, c)
-	}
-	return r, nil
+// rig runs rounds.
+type rig struct {
+	options
+	report report
 }
 
-// compare plays all rounds of all scenarios and prints the table.
+func newRig(o options) (*rig, error) {
+	var err error
+	if o.dir, err = filepath.Abs(o.dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := ownResolvConf(o.dir, "127.0.0.1"); err != nil {
+		return nil, err
+	}
+	return &rig{options: o}, nil
+}
+
+// compare plays all rounds of all scenarios and prints the tables.
 func (r *rig) compare(ctx context.Context, chosen []scenario) error {
 	var versions []string
 	for _, c := range r.servers {
 		versions = append(versions, c.version())
 	}
-	m := describeMachine(versions, r.dir)
-	fmt.Printf("%d CPUs, Linux %s, %s, %s\n", m.CPUs, m.Kernel, m.Disk, strings.Join(m.Servers, ", "))
+	r.report.Machine = describeMachine(versions, r.dir)
+	fmt.Println(r.report.Machine)
 	for _, s := range chosen {
-		fmt.Printf("\n%s: %s (%d messages)\n", s.key, s.title, s.messages)
-		for round := 1; round <= r.rounds; round++ {
-			for _, c := range r.servers {
-				if s.only != "" && s.only != c.name() {
-					continue
-				}
-				if err := r.play(ctx, s, c, round); err != nil {
-					return fmt.Errorf("scenario %s, %s, round %d: %w", s.key, c.name(), round, err)
-				}
-			}
-		}
-		if err := r.syncRounds(ctx, s); err != nil {
+		if err := r.playAll(ctx, s); err != nil {
 			return err
 		}
 	}
+	r.report.finish()
 	fmt.Println()
-	printTable(os.Stdout, r.results)
-	return writeJSON(filepath.Join(r.dir, "results.json"), m, r.results)
-}
-
-// play runs one round and keeps its result.
-func (r *rig) play(ctx context.Context, s scenario, c contestant, round int) error {
-	res, err := r.round(ctx, s, c, nil)
-	if err != nil {
+	r.report.print(os.Stdout)
+	if err := r.report.write(filepath.Join(r.dir, "results.json")); err != nil {
 		return err
 	}
-	res.Round = round
-	r.results = append(r.results, res)
-	fmt.Printf("  round %d  %-10s %8.0f messages/s  %.3f ms CPU  %4d MB\n", round, c.name(), res.Rate, ms(res.CPU), res.PeakRSS/1e6)
-	return nil
+	_, err := writePlots(r.dir, &r.report)
+	return err
 }
 
-// round starts a receiving server and the server under test afresh, loads it,
-// and waits until everything has arrived.
-func (r *rig) round(ctx context.Context, s scenario, c contestant, wrap []string) (res result, err error) {
+// playAll plays all rounds of a scenario.
+func (r *rig) playAll(ctx context.Context, s scenario) error {
+	fmt.Printf("\n%s: %s (%d messages)\n", s.key, s.title, s.messages)
+	for round := 1; round <= r.rounds; round++ {
+		for _, c := range r.servers {
+			if !s.isFor(c) {
+				continue
+			}
+			for _, v := range s.everyVariant() {
+				res, err := r.round(ctx, s, v, c, nil)
+				if err != nil {
+					return fmt.Errorf("scenario %s, %s, round %d: %w", s.key, label(c.name(), v.name), round, err)
+				}
+				res.Round = round
+				r.report.Rounds = append(r.report.Rounds, res)
+				fmt.Printf("  round %d  %s\n", round, res.brief())
+			}
+		}
+	}
+	if s.signs() {
+		costs, err := signatureCosts()
+		if err != nil {
+			return err
+		}
+		r.report.Signatures = costs
+	}
+	return r.syncRounds(ctx, s)
+}
+
+// turn is one server's part of a round.
+type turn struct {
+	scenario
+	variant variant
+	server  contestant
+	dir     string
+	wrap    []string
+	way     rehearsal.Way
+	sink    *rehearsal.Sink
+	passage *rehearsal.Passage
+}
+
+// roundTimeout bounds a round, which has to fill a queue of a million at most.
+const roundTimeout = 20 * time.Minute
+
+// round starts a receiving server and the server under test afresh, and plays
+// the scenario once. Behind the words of wrap, the server is not measured.
+func (r *rig) round(ctx context.Context, s scenario, v variant, c contestant, wrap []string) (res result, err error) {
 	dir, err := os.MkdirTemp(r.dir, c.name()+"-")
 	if err != nil {
 		return res, err
 	}
 	defer func() {
 		if err == nil {
-			os.RemoveAll(dir)
+			err = os.RemoveAll(dir)
 		}
 	}()
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return res, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
+	t := &turn{scenario: s, variant: v, server: c, dir: dir, wrap: wrap, way: r.way, passage: rehearsal.NewPassage(int64(s.messages))}
 	g, gctx := errgroup.WithContext(ctx)
 	sinkCtx, stopSink := context.WithCancel(gctx)
-	sink, err := r.startSink(sinkCtx, g, s)
-	if err != nil {
-		stopSink()
+	defer stopSink()
+	if t.sink, err = startSink(sinkCtx, g, s.latency, t.passage); err != nil {
 		return res, err
 	}
-	res, err = r.measured(gctx, s, c, dir, wrap, sink)
+	play := s.play
+	switch {
+	case c.name() == straightName:
+		play = playStraight
+	case play == nil:
+		play = playStream
+	}
+	res, err = play(gctx, r, t)
+	res.Scenario, res.Server, res.Variant = s.key, c.name(), v.name
 	stopSink()
 	if werr := g.Wait(); err == nil && werr != nil && ctx.Err() == nil {
 		err = werr
@@ -131,34 +182,43 @@ func (r *rig) round(ctx context.Context, s scenario, c contestant, wrap []string
 }
 
 // startSink opens the receiving server and the DNS that leads to it.
-func (r *rig) startSink(ctx context.Context, g *errgroup.Group, s scenario) (*rehearsal.Sink, error) {
+func startSink(ctx context.Context, g *errgroup.Group, latency time.Duration, passage *rehearsal.Passage) (*rehearsal.Sink, error) {
 	sink, err := rehearsal.NewSink(rehearsal.SinkOptions{
 		Verify:  true,
-		Manners: rehearsal.Manners{RoundTrip: s.latency},
+		Passage: passage,
+		Manners: rehearsal.Manners{RoundTrip: latency},
 	})
 	if err != nil {
 		return nil, err
 	}
-	ns, err := rehearsal.NewNameserver(rehearsal.NameserverOptions{Addresses: []netip.Addr{netip.MustParseAddr(sinkHost)}})
+	at := func(host string) []netip.Addr { return []netip.Addr{netip.MustParseAddr(host)} }
+	ns, err := rehearsal.NewNameserver(rehearsal.NameserverOptions{
+		Addresses: sinkHosts(),
+		Spread:    true,
+		Elsewhere: map[string][]netip.Addr{downSuffix: at(downHost), holeSuffix: at(holeHost)},
+		Silent:    []string{silentSuffix},
+	})
 	if err != nil {
 		return nil, err
 	}
-	smtp, err := net.Listen("tcp4", sinkHost+":25")
+	udp, tcp, err := rehearsal.ListenDNS(dnsAddr)
 	if err != nil {
 		return nil, err
 	}
-	udp, err := net.ListenPacket("udp4", dnsAddr)
-	if err != nil {
-		smtp.Close()
-		return nil, err
+	var smtp []net.Listener
+	for _, host := range sinkHosts() {
+		l, err := net.Listen("tcp4", netip.AddrPortFrom(host, 25).String())
+		if err != nil {
+			udp.Close()
+			tcp.Close()
+			for _, l := range smtp {
+				l.Close()
+			}
+			return nil, err
+		}
+		smtp = append(smtp, l)
 	}
-	tcp, err := net.Listen("tcp4", dnsAddr)
-	if err != nil {
-		smtp.Close()
-		udp.Close()
-		return nil, err
-	}
-	g.Go(func() error { return ignoreEnd(ctx, sink.Run(ctx, smtp)) })
+	g.Go(func() error { return ignoreEnd(ctx, sink.Run(ctx, smtp...)) })
 	g.Go(func() error { return ignoreEnd(ctx, ns.Run(ctx, udp, tcp)) })
 	return sink, nil
 }
@@ -170,7 +230,7 @@ func ignoreEnd(ctx context.Context, err error) error {
 	return err
 }
 
-// arrived waits until the sink has so many messages, or nothing more comes.
+// arrived waits until the sink has so many copies, or nothing more comes.
 func arrived(ctx context.Context, sink *rehearsal.Sink, want int64) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -194,12 +254,10 @@ func arrived(ctx context.Context, sink *rehearsal.Sink, want int64) error {
 	}
 }
 
-// fileSystemOf names the file system that holds a directory, and its options:
-// with discard each unlink costs a TRIM.
-func fileSystemOf(dir string) string {
-	out, err := exec.Command("findmnt", "-n", "-o", "FSTYPE,OPTIONS", "-T", dir).Output()
-	if err != nil {
-		return "unknown file system"
+// label names a server in a variant.
+func label(server, variant string) string {
+	if variant == "" {
+		return server
 	}
-	return strings.Join(strings.Fields(string(out)), " ")
+	return server + ", " + strings.TrimSpace(variant)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,23 +16,75 @@ type scenario struct {
 	messages   int
 	size       int
 	domains    int
-	latency    time.Duration  // per round trip at the sink
-	sign       dkim.Algorithm // the sender's domain has a key of this kind
-	only       string         // the one server that can do it; empty: all
+	latency    time.Duration // per round trip at the sink
+	only       string        // the one server that can do it; empty: all
+	variants   []variant     // compared with each other; none: one without a name
+	alone      bool          // one client with one message after the other, not twenty
+	// play is one round against a server; nil: stream.
+	play func(ctx context.Context, r *rig, t *turn) (result, error)
 }
 
+// variant is what differs within a scenario.
+type variant struct {
+	name    string
+	sign    dkim.Algorithm // the sender's domain has a key of this kind
+	waiting int            // messages in the queue when the server starts, for destinations that are down
+	dead    int            // messages for dead destinations accepted just before
+}
+
+func (s scenario) everyVariant() []variant {
+	if len(s.variants) == 0 {
+		return []variant{{}}
+	}
+	return s.variants
+}
+
+// isFor tells whether a server plays a scenario.
+func (s scenario) isFor(c contestant) bool { return s.only == "" || s.only == c.name() }
+
+// deadDomains and healthyDomains are the destinations of scenario G,
+// waitingDomains those of what waits in F.
+const (
+	healthyDomains = 5000
+	deadDomains    = 5000
+	waitingDomains = 1000
+)
+
 // scenarios in the order of the table. The counts keep a round of the slowest
-// peer near ten seconds.
+// peer under a minute on a slow machine.
 func scenarios(scale float64) []scenario {
 	n := func(messages int) int { return max(int(float64(messages)*scale), 100) }
 	return []scenario{
-		{key: "A", title: "4 KB, 100 domains", messages: n(20000), size: 4096, domains: 100},
-		{key: "B", title: "4 KB, one domain", messages: n(20000), size: 4096, domains: 1},
-		{key: "C", title: "100 KB, 100 domains", messages: n(6000), size: 100 << 10, domains: 100},
-		{key: "D", title: "4 KB, 100 domains, 20 ms per round trip at the sink", messages: n(10000), size: 4096, domains: 100, latency: 20 * time.Millisecond},
-		{key: "K-rsa", title: "A signed with rsa2048", messages: n(10000), size: 4096, domains: 100, sign: dkim.RSA, only: "postrider"},
-		{key: "K-ed", title: "A signed with ed25519", messages: n(20000), size: 4096, domains: 100, sign: dkim.Ed25519, only: "postrider"},
+		{key: "A", title: "4 KB, 100 domains", messages: n(20_000), size: 4096, domains: 100},
+		{key: "B", title: "4 KB, one domain", messages: n(20_000), size: 4096, domains: 1},
+		{key: "C", title: "100 KB, 100 domains", messages: n(6_000), size: 100 << 10, domains: 100},
+		{key: "D", title: "4 KB, 100 domains, 20 ms per round trip at the sink", messages: n(10_000), size: 4096, domains: 100, latency: 20 * time.Millisecond},
+		{
+			key: "F", title: "A while others wait for 1,000 destinations that are down", only: postriderName,
+			messages: n(20_000), size: 4096, domains: 100,
+			variants: []variant{{name: "empty queue"}, {name: "a queue of " + grouped(n(1_000_000)), waiting: n(1_000_000)}},
+		},
+		{
+			key: "G", title: "4 KB, 5,000 healthy domains while 5,000 others are dead", only: postriderName,
+			messages: n(20_000), size: 4096, domains: healthyDomains,
+			variants: []variant{{name: "without the dead"}, {name: "half dead", dead: n(20_000)}},
+		},
+		{key: "H", title: "4 KB files in the spool directory", messages: n(100_000), size: 4096, domains: 100, only: postriderName, play: playSpool},
+		{key: "I", title: "an idle server, and single messages to it", messages: idleMessages, size: 4096, domains: idleMessages, play: playIdle},
+		{
+			key: "K", title: "A signed with DKIM", messages: n(10_000), size: 4096, domains: 100, only: postriderName,
+			variants: []variant{{name: "unsigned"}, {name: "rsa2048", sign: dkim.RSA}, {name: "ed25519", sign: dkim.Ed25519}},
+		},
 	}
+}
+
+// grouped writes a number with a comma after each three digits.
+func grouped(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }
 
 // choose picks scenarios by their keys; "all" is every one.

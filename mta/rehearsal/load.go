@@ -47,7 +47,9 @@ type LoadOptions struct {
 }
 
 // Way is how a message travels. Whichever it is, a session has the content of
-// one message under way, and sends the next content when it was answered.
+// one message under way, and sends the next content when it was answered. Where
+// the server does not offer PIPELINING, WayPipelined and WayOverlapped become
+// WaySequential.
 type Way uint8
 
 const (

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"postrider/mta/smtpwire"
@@ -23,6 +25,7 @@ type loadSession struct {
 	deadlines *smtpwire.Deadlines
 	stopWatch func() bool // of the context, see connect
 	sent      int64       // over this connection
+	way       Way         // over this connection
 	out       []byte
 	early     envelope
 
@@ -181,7 +184,7 @@ func (s *loadSession) connect(ctx context.Context) error {
 	if err := s.expect("the connection", 220); err != nil {
 		return err
 	}
-	if err := s.command("EHLO load.test", 250); err != nil {
+	if err := s.greet(); err != nil {
 		return err
 	}
 	if s.load.opts.TLS {
@@ -192,6 +195,24 @@ func (s *loadSession) connect(ctx context.Context) error {
 	if o := &s.load.opts; o.User != "" {
 		response := base64.StdEncoding.EncodeToString([]byte("\x00" + o.User + "\x00" + o.Password))
 		return s.command("AUTH PLAIN "+response, 235)
+	}
+	return nil
+}
+
+// greet says EHLO. Where PIPELINING is not offered, commands go one by one
+// (RFC 2920, section 3.1).
+func (s *loadSession) greet() error {
+	if err := s.write([]byte("EHLO load.test\r\n")); err != nil {
+		return err
+	}
+	r, err := s.answer("EHLO", 250)
+	if err != nil {
+		return err
+	}
+	s.way = s.load.opts.Way
+	pipelines := slices.ContainsFunc(r.Lines, func(line string) bool { return strings.EqualFold(line, "PIPELINING") })
+	if !pipelines && s.way != WayChunked {
+		s.way = WaySequential
 	}
 	return nil
 }
@@ -211,7 +232,7 @@ func (s *loadSession) startTLS(ctx context.Context) error {
 		return fmt.Errorf("handshake: %w", err)
 	}
 	s.attach(t)
-	return s.command("EHLO load.test", 250)
+	return s.greet()
 }
 
 func (s *loadSession) hangUp() {
@@ -243,14 +264,20 @@ func (s *loadSession) reply() (smtpwire.Reply, error) {
 
 // expect reads a reply of this code.
 func (s *loadSession) expect(to string, code int) error {
+	_, err := s.answer(to, code)
+	return err
+}
+
+// answer reads a reply of this code, and has it.
+func (s *loadSession) answer(to string, code int) (smtpwire.Reply, error) {
 	r, err := s.reply()
 	if err != nil {
-		return fmt.Errorf("waiting for the reply to %s: %w", to, err)
+		return r, fmt.Errorf("waiting for the reply to %s: %w", to, err)
 	}
 	if r.Code != code {
-		return &replyError{to, r}
+		return r, &replyError{to, r}
 	}
-	return nil
+	return r, nil
 }
 
 func (s *loadSession) command(line string, code int) error {
@@ -265,7 +292,7 @@ func (s *loadSession) command(line string, code int) error {
 // be reset; after any other it is over.
 func (s *loadSession) message(n int64) error {
 	s.sent++
-	switch s.load.opts.Way {
+	switch s.way {
 	case WayChunked:
 		return s.chunked(n)
 	case WaySequential:

@@ -1,11 +1,15 @@
 package rehearsal_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,6 +70,73 @@ func TestLoad(t *testing.T) {
 }
 
 // What is refused is counted as that, and the session goes on.
+// A server that does not offer PIPELINING is sent one command at a time. The
+// sink counts a command that came too early as an error of protocol.
+func TestLoadToServerWithoutPipelining(t *testing.T) {
+	t.Parallel()
+	for name, way := range map[string]rehearsal.Way{"pipelined": rehearsal.WayPipelined, "overlapped": rehearsal.WayOverlapped} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := newStrictServer(t)
+			load, err := rehearsal.NewLoad(rehearsal.LoadOptions{Target: server, Sessions: 2, Messages: 10, Way: way})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err := load.Run(t.Context()); err != nil || r.Accepted != 10 {
+				t.Errorf("%+v, %v", r, err)
+			}
+		})
+	}
+}
+
+// newStrictServer runs a server that ends a session in which more than one
+// command comes at once.
+func newStrictServer(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { serveStrictly(conn) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	return l.Addr().String()
+}
+
+func serveStrictly(conn net.Conn) {
+	defer conn.Close()
+	io.WriteString(conn, "220 strict.test\r\n")
+	r := bufio.NewReader(conn)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil || r.Buffered() > 0 {
+			return
+		}
+		reply := "250 ok\r\n"
+		switch {
+		case strings.HasPrefix(line, "EHLO"):
+			reply = "250-strict.test\r\n250 8BITMIME\r\n"
+		case strings.HasPrefix(line, "DATA"):
+			io.WriteString(conn, "354 go ahead\r\n")
+			for line != ".\r\n" && err == nil {
+				line, err = r.ReadString('\n')
+			}
+			if r.Buffered() > 0 {
+				return
+			}
+		}
+		io.WriteString(conn, reply)
+	}
+}
+
 // A load and a sink that share a passage tell of every message.
 func TestLoadWithPassage(t *testing.T) {
 	t.Parallel()

@@ -39,6 +39,9 @@ type NameserverOptions struct {
 	Missing, Failing []string
 	// Silent are domains, with what is below them, for which no answer ever comes.
 	Silent []string
+	// Spread gives each mail host one of the Addresses instead of all of them:
+	// mx.d17.load.test the one at 17, counted around; it does not go with MX.
+	Spread bool
 	// Elsewhere are domains whose mail hosts, with all else below them, have
 	// other addresses.
 	Elsewhere map[string][]netip.Addr
@@ -278,7 +281,16 @@ func (n *Nameserver) addressesOf(name string) []netip.Addr {
 			return addrs
 		}
 	}
-	return n.opts.Addresses
+	if !n.opts.Spread {
+		return n.opts.Addresses
+	}
+	i := 0
+	for _, c := range []byte(name) {
+		if c >= '0' && c <= '9' {
+			i = (i*10 + int(c-'0')) % len(n.opts.Addresses)
+		}
+	}
+	return n.opts.Addresses[i : i+1]
 }
 
 func (n *Nameserver) header(name string, rrtype uint16) dns.RR_Header {

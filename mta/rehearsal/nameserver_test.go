@@ -2,6 +2,7 @@ package rehearsal_test
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -169,6 +170,27 @@ func TestNameserverIsSilent(t *testing.T) {
 	conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	if m, err := conn.ReadMsg(); err == nil {
 		t.Errorf("an answer more: %v", m)
+	}
+}
+
+// Hosts that are spread have an address each, always the same, and all are used.
+func TestNameserverSpreads(t *testing.T) {
+	t.Parallel()
+	addr := newNameserver(t, rehearsal.NameserverOptions{
+		Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}, Spread: true,
+	})
+	of := map[string]int{}
+	for i := range 20 {
+		host := fmt.Sprintf("mx.d%d.test", i)
+		first, _ := ask(t, addr, "udp", host, dns.TypeA)
+		again, _ := ask(t, addr, "udp", host, dns.TypeA)
+		if first != again {
+			t.Errorf("%s: %s, then %s", host, first, again)
+		}
+		of[first]++
+	}
+	if len(of) != 2 || of["127.0.0.1"] != of["127.0.0.2"] {
+		t.Errorf("%v", of)
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package peers runs other programs beside Postrider, for the end-to-end tests
-// and the measuring rig: a child process whose output is kept, and Postfix as
-// its Debian package ships it, in directories of its own. Nothing of the
-// system's mail is touched.
+// and the measuring rig: a child process whose output is kept, and Postfix and
+// OpenSMTPD as their Debian packages ship them, in directories of their own.
+// Nothing of the system's mail is touched.
 package peers
 
 import (
