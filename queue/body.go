@@ -27,7 +27,7 @@ type Body struct {
 }
 
 // NewBody makes a body to be written by one goroutine and then handed to
-// Submit, or discarded. It stays in memory up to 64 KiB, then spills to a file.
+// Submit, or discarded. It stays in memory up to 128 KiB, then spills to a file.
 func (q *Queue) NewBody() *Body {
 	return &Body{q: q, buf: q.buffers.get(0)}
 }
