@@ -37,6 +37,7 @@ type Config struct {
 	Senders      []Sender
 	DKIM         []DKIMKey
 	Users        []User
+	Rules        Rules // of delivery.rules_file
 
 	byDomain map[string]int // into Destinations
 	bySender map[string]int // into Senders
@@ -143,6 +144,7 @@ type Delivery struct {
 	AllowNetworks   []netip.Prefix
 	SourceAddresses []netip.Addr
 	HoldFor         time.Duration
+	RulesFile       string // empty: only the built-in rules
 
 	MaxConnections          int
 	MaxMessagesPerMinute    int // 0: no limit

@@ -11,7 +11,8 @@ type Policy struct {
 	TLS           TLS
 	TLSMinVersion uint16 // crypto/tls.VersionTLS12 ...
 
-	Retry            []time.Duration // the last one repeats
+	Retry            []time.Duration            // the last one repeats
+	RetryFor         map[string][]time.Duration // by bounce class, in place of Retry
 	ExpireAfter      time.Duration
 	DelayNoticeAfter time.Duration // 0: none
 
@@ -30,7 +31,9 @@ type Destination struct {
 
 	Policy
 
-	MaxMessagesPerMinute int // of this destination alone; 0: no limit
+	// Of this destination alone; 0: no limit.
+	MaxMessagesPerMinute, MaxConnections, MaxConnectionsPerMinute int
+
 	Chunking, Pipelining bool
 }
 

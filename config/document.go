@@ -30,7 +30,7 @@ type document struct {
 
 // readDocument takes a file apart. It goes on after an unknown key; after a
 // fault of syntax it cannot.
-func readDocument(file string, data []byte, errs *Errors) *document {
+func readDocument(file string, data []byte, s *schema, errs *Errors) *document {
 	d := &document{file: file, elements: map[string][]place{}}
 	if len(data) > maxFile {
 		errs.add(&Error{File: file, Text: fmt.Sprintf("larger than %s", FormatSize(maxFile))})
@@ -42,7 +42,7 @@ func readDocument(file string, data []byte, errs *Errors) *document {
 		errs.add(syntaxError(file, err))
 		return d
 	}
-	r := &reader{document: d, schema: theSchema(), errs: errs}
+	r := &reader{document: d, schema: s, errs: errs}
 	r.parser.Reset(data)
 	r.read()
 	return d
@@ -93,6 +93,10 @@ func (r *reader) header(node *unstable.Node, list bool) scope {
 	for it := node.Key(); in.ok && it.Next(); {
 		part := it.Node()
 		path := join(in.path, string(part.Data))
+		if n := len(r.elements[path]); n > 0 && !it.IsLast() && r.schema.repeats[path].hasTables() {
+			in.path, in.element = path, n-1 // a table of the last element
+			continue
+		}
 		if list && it.IsLast() && r.schema.repeats[path] != nil {
 			return r.begin(path, r.place(part))
 		}
@@ -141,6 +145,11 @@ func (r *reader) keyValue(node *unstable.Node, in scope) {
 	path, at := join(in.path, string(it.Node().Data)), r.place(it.Node())
 	value := node.Value()
 	switch {
+	case r.schema.keys[in.path] != nil: // a key that is a table
+		line := literal{kind: kindPair, text: string(it.Node().Data), items: []literal{r.literal(value, at)}, at: at}
+		r.entries = append(r.entries, entry{key: r.schema.keys[in.path], element: in.element, value: line, at: at})
+	case r.schema.keys[path] != nil && r.schema.keys[path].isTable && value.Kind == unstable.InlineTable:
+		r.inline(value, scope{path: path, element: in.element, ok: true})
 	case r.schema.keys[path] != nil:
 		r.entries = append(r.entries, entry{key: r.schema.keys[path], element: in.element, value: r.literal(value, at), at: at})
 	case r.schema.known[path] && value.Kind == unstable.InlineTable:

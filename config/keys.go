@@ -20,6 +20,7 @@ type Key struct {
 	required bool // in a list of tables
 	isPath   bool // it starts at Config.Dir
 	secret   bool // never printed
+	isTable  bool // its lines may stand in a table of their own
 }
 
 // Table is a part of the file: [delivery], or, where Repeated, [[dkim]].
@@ -30,6 +31,11 @@ type Table struct {
 	Repeated bool
 
 	elements elements // of a repeated one
+}
+
+// hasTables reports whether elements of a list may have tables of their own.
+func (t *Table) hasTables() bool {
+	return slices.ContainsFunc(t.Keys, func(k Key) bool { return k.isTable })
 }
 
 // Name is the last part of the key's path.
@@ -124,8 +130,12 @@ type schema struct {
 }
 
 var theSchema = sync.OnceValue(func() *schema {
+	return newSchema(slices.Concat(serverTables(), deliveryTables(), listTables()))
+})
+
+func newSchema(tables []Table) *schema {
 	s := &schema{
-		tables:  slices.Concat(serverTables(), deliveryTables(), listTables()),
+		tables:  tables,
 		keys:    map[string]*Key{},
 		repeats: map[string]*Table{},
 		known:   map[string]bool{},
@@ -139,10 +149,13 @@ var theSchema = sync.OnceValue(func() *schema {
 		}
 		for j := range t.Keys {
 			s.keys[t.Keys[j].Path] = &t.Keys[j]
+			if t.Keys[j].isTable {
+				s.known[t.Keys[j].Path] = true
+			}
 		}
 	}
 	return s
-})
+}
 
 const (
 	second = time.Second

@@ -80,6 +80,7 @@ func load(o Options, h host) (*Config, error) {
 	c.resolvePaths()
 	c.chooseStateDir(o, h, &errs)
 	if !o.Client && !o.KeysUnseen {
+		c.readRules(h.read, &errs)
 		c.checkFiles(&errs)
 		c.warnOfReaders()
 	}

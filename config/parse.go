@@ -35,7 +35,7 @@ func parse(file string, data []byte, environ []string) (*Config, Errors) {
 	var errs Errors
 	c := &Config{File: file, origins: map[string]Origin{}}
 	c.setDefaults()
-	doc := readDocument(file, data, &errs)
+	doc := readDocument(file, data, theSchema(), &errs)
 	for _, e := range doc.entries {
 		if e.element < 0 {
 			c.setEntry(doc, e, c, &errs)
@@ -54,6 +54,7 @@ func parse(file string, data []byte, environ []string) (*Config, Errors) {
 }
 
 func (c *Config) setDefaults() {
+	c.Rules.Builtin = true
 	for _, t := range Tables() {
 		for i := range t.Keys {
 			if k := &t.Keys[i]; k.Default != "" {

@@ -25,10 +25,11 @@ const (
 	kindArray
 	kindOther // a float, a date, an inline table
 	kindPlain // from the environment: whatever the key wants
+	kindPair  // a line of a key that is a table: text = items[0]
 )
 
 func (k kind) String() string {
-	return [...]string{"a string", "a whole number", "true or false", "a list", "something else", "text"}[k]
+	return [...]string{"a string", "a whole number", "true or false", "a list", "something else", "text", "a line of a table"}[k]
 }
 
 // place is where something stands in the file; the zero value: nowhere.

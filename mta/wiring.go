@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"time"
 
 	"postrider/config"
 	"postrider/dkim"
@@ -39,16 +40,23 @@ func resolverOptions(cfg *config.Config) resolver.Options {
 // schedules gives queue.Options.Schedule: one schedule per [[destination]],
 // made once, because it is asked for with the queue's lock held.
 func schedules(cfg *config.Config) func(domain string) *queue.Schedule {
-	make := func(d config.Destination) *queue.Schedule {
-		return &queue.Schedule{
+	scheduleOf := func(d config.Destination) *queue.Schedule {
+		s := &queue.Schedule{
 			Retry: d.Retry, Jitter: retryJitter,
 			ExpireAfter: d.ExpireAfter, DelayNoticeAfter: d.DelayNoticeAfter,
 		}
+		if len(d.RetryFor) > 0 {
+			s.RetryFor = make(map[queue.Class][]time.Duration, len(d.RetryFor))
+		}
+		for class, waits := range d.RetryFor {
+			s.RetryFor[queue.Class(class)] = waits
+		}
+		return s
 	}
-	general := make(cfg.DestinationFor("."))
+	general := scheduleOf(cfg.DestinationFor("."))
 	special := map[string]*queue.Schedule{}
 	for _, d := range cfg.Destinations {
-		special[d.Domain] = make(d)
+		special[d.Domain] = scheduleOf(d)
 	}
 	if len(special) == 0 {
 		return func(string) *queue.Schedule { return general }
@@ -154,6 +162,8 @@ func agentOptions(cfg *config.Config, id *identity, guard *delivery.Guard, log *
 		Sources:                  cfg.Delivery.SourceAddresses,
 		Guard:                    guard,
 		VerifyDANE:               verifyDANE,
+		Rules:                    ReplyRules(cfg),
+		Site:                     dispatch.DefaultSites().Site,
 		MinTLS:                   cfg.Delivery.TLSMinVersion,
 		MaxConnections:           cfg.Delivery.MaxConnections,
 		MaxConnectionsPerAddress: cfg.Delivery.MaxConnectionsPerSite,
@@ -187,6 +197,8 @@ func limits(cfg *config.Config) func(domain string) dispatch.Limits {
 	return func(domain string) dispatch.Limits {
 		d := cfg.DestinationFor(domain)
 		return dispatch.Limits{
+			Connections:              d.MaxConnections,
+			ConnectionsPerMinute:     d.MaxConnectionsPerMinute,
 			MessagesPerMinute:        d.MaxMessagesPerMinute,
 			SiteConnections:          d.MaxConnectionsPerSite,
 			SiteConnectionsPerMinute: d.MaxConnectionsPerMinutePerSite,

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"postrider/config"
 	"postrider/dkim"
+	"postrider/mta"
+	"postrider/mta/delivery"
 )
 
 func newCheckCommand() *cobra.Command {
@@ -52,7 +56,10 @@ the defaults are in force.`,
 		} else {
 			fmt.Fprintf(c.OutOrStdout(), "# %s\n", cfg.File)
 		}
-		return cfg.WriteTOML(c.OutOrStdout())
+		if err := cfg.WriteTOML(c.OutOrStdout()); err != nil {
+			return err
+		}
+		return writeRules(c.OutOrStdout(), mta.ReplyRules(cfg))
 	}
 	return c
 }
@@ -82,11 +89,66 @@ func checkedConfig(c *cobra.Command, file string) (*config.Config, error) {
 	return cfg, nil
 }
 
+// writeRules prints the rules about replies in their order, as comments: they
+// stand in a file of their own.
+func writeRules(w io.Writer, rules delivery.Rules) error {
+	var b strings.Builder
+	b.WriteString("\n# What replies mean beyond their codes: the first rule that matches counts.\n")
+	for _, r := range rules {
+		fmt.Fprintf(&b, "# %s", ruleOf(&r).Name)
+		for _, part := range ruleOf(&r).parts() {
+			b.WriteString(", " + part)
+		}
+		fmt.Fprintf(&b, ": %s\n", r.Pattern)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// checkedRule is a rule about replies in JSON.
+type checkedRule struct {
+	Name    string `json:"name"`
+	Code    int    `json:"code,omitempty"` // or its first digits
+	Domain  string `json:"domain,omitempty"`
+	Site    string `json:"site,omitempty"`
+	Pattern string `json:"pattern"`
+	Action  string `json:"action"`
+	For     string `json:"for,omitempty"`
+	Class   string `json:"class,omitempty"`
+}
+
+func ruleOf(r *delivery.Rule) checkedRule {
+	out := checkedRule{Name: r.Name, Code: r.Code, Domain: r.Domain, Site: r.Site, Pattern: r.Pattern.String(), Action: r.Action.String(), Class: string(r.Class)}
+	if r.For > 0 {
+		out.For = config.FormatDuration(r.For)
+	}
+	return out
+}
+
+func (r checkedRule) parts() []string {
+	var parts []string
+	add := func(name, value string) {
+		if value != "" {
+			parts = append(parts, name+" "+value)
+		}
+	}
+	if r.Code != 0 {
+		add("code", strconv.Itoa(r.Code)+strings.Repeat("x", 3-len(strconv.Itoa(r.Code))))
+	}
+	add("domain", r.Domain)
+	add("site", r.Site)
+	add("action", r.Action)
+	add("for", r.For)
+	add("class", r.Class)
+	return parts
+}
+
 // checked is the JSON of postrider check.
 type checked struct {
 	File     string         `json:"file"`
 	Warnings []string       `json:"warnings"`
 	Settings []checkedValue `json:"settings,omitempty"`
+	Rules    []checkedRule  `json:"rules,omitempty"`
 	Errors   []checkedError `json:"errors,omitempty"`
 }
 
@@ -115,6 +177,9 @@ func checkJSON(c *cobra.Command, file string) error {
 	out := checked{File: cfg.File, Warnings: append([]string{}, cfg.Warnings...)}
 	for _, s := range cfg.Settings() {
 		out.Settings = append(out.Settings, checkedValue{s.Key, s.Value, s.Origin.String()})
+	}
+	for _, r := range mta.ReplyRules(cfg) {
+		out.Rules = append(out.Rules, ruleOf(&r))
 	}
 	return printJSON(c.OutOrStdout(), out)
 }

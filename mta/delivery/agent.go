@@ -34,9 +34,11 @@ type Options struct {
 	// VerifyDANE holds a connection against TLSA records; names are those that
 	// usage 2 may find in the certificate. Nil: hosts with records are not used.
 	VerifyDANE func(state tls.ConnectionState, records []tlspolicy.TLSA, names []string) error
-	Rules      Rules     // nil: DefaultRules
-	Converter  Converter // nil: what a host cannot take as it is fails
-	Observer   Observer  // nil: nobody
+	Rules      Rules // nil: DefaultRules
+	// Site names the site of a plan, for rules that are for one; nil: Plan.Site.
+	Site      func(*Plan) string
+	Converter Converter // nil: what a host cannot take as it is fails
+	Observer  Observer  // nil: nobody
 	// MaxConnections bounds open connections, idle ones included, as far as
 	// closing idle ones can; MaxConnectionsPerAddress likewise for one address.
 	// 0: no limit.
@@ -126,6 +128,9 @@ func NewAgent(o Options) *Agent {
 	}
 	if o.Rules == nil {
 		o.Rules = DefaultRules()
+	}
+	if o.Site == nil {
+		o.Site = func(p *Plan) string { return p.Site }
 	}
 	if o.IdleFor <= 0 {
 		o.IdleFor = 5 * time.Second

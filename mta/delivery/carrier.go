@@ -207,7 +207,7 @@ func (c *carrier) transactionDone(tx *smtpclient.Transaction, res *smtpclient.Re
 		r.EndedAt = res.EndedAt
 		r.Timing.Transfer = res.EndedAt.Sub(res.StartedAt)
 		r.MaxRecipients = s.ext.RcptMax
-		classify(f, res, s, c.agent.o.Rules, r)
+		classify(f, res, s, c.peer(w.attempt), c.agent.o.Rules, r)
 		if res.Final.Code/100 == 2 {
 			s.hasDelivered = true
 		}
@@ -279,13 +279,12 @@ func (c *carrier) giveUp() {
 		f = &fault{stage: queue.StageDNS, status: "4.4.3", text: "the route has no host"}
 	}
 	if !f.isAborted && c.ctx.Err() == nil {
-		isPermanent := w.allPermanent && w.faults > 0
-		o := f.outcome(w.faults-1, isPermanent)
-		fill(r.Outcomes, o)
-		if !isPermanent && !f.isOwn && !w.isMessages(f) {
+		o := f.outcome(w.faults-1, w.allPermanent && w.faults > 0)
+		isPatience := c.agent.o.Rules.judge(&o, c.peer(head), r)
+		if o.Verdict == queue.Deferred && !f.isOwn && !w.isMessages(f) && !isPatience {
 			r.Site = SiteFailed
 		}
-		r.Slow = o.Code == 421
+		fill(r.Outcomes, o)
 	}
 	c.hand(head, r)
 	c.returnPending()
@@ -303,6 +302,15 @@ func (c *carrier) returnPending() {
 		c.giveBack(w.attempt)
 	}
 	c.pending = c.pending[:0]
+}
+
+// peer is whom replies about an attempt are from.
+func (c *carrier) peer(a *Attempt) peer {
+	p := peer{plan: c.plan, site: c.agent.o.Site}
+	if len(a.Recipients) > 0 {
+		p.domain = a.Recipients[0].Domain
+	}
+	return p
 }
 
 // hand gives a finished attempt back, with every reason classified.

@@ -127,13 +127,13 @@ func goodbyeFault(res *smtpclient.Result) *fault {
 
 // classify fills in the outcomes of a decided transaction, and what it tells
 // about the site.
-func classify(f *flight, res *smtpclient.Result, s *session, rules Rules, r *Report) {
+func classify(f *flight, res *smtpclient.Result, s *session, from peer, rules Rules, r *Report) {
 	if res.Mail.Code != 0 {
 		r.Site = SiteAlive
 	}
 	whole, reach := messageOutcome(f, res, s)
 	if reach != nobody {
-		rules.judge(&whole, r)
+		rules.judge(&whole, from, r)
 	}
 	accepted := 0
 	for n, i := range f.who {
@@ -151,7 +151,7 @@ func classify(f *flight, res *smtpclient.Result, s *session, rules Rules, r *Rep
 			r.MaxRecipients = accepted
 		case reply.Code != 0:
 			*o = replyOutcome(reply, queue.ScopeRecipient, queue.StageRCPT, s)
-			rules.judge(o, r)
+			rules.judge(o, from, r)
 		default:
 			*o = lostOutcome(res, s)
 		}
