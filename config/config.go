@@ -150,6 +150,8 @@ type Delivery struct {
 	MaxMessagesPerMinute    int // 0: no limit
 	MaxConnectionsPerMinute int // 0: no limit
 
+	MaxMessagesPerMinutePerSenderDomain int // 0: no limit
+
 	ConnectionIdle   time.Duration
 	ConnectionMaxAge time.Duration
 	Timeouts         Timeouts
@@ -194,6 +196,8 @@ type User struct {
 type Sender struct {
 	Address string // "news@example.org" or "@example.org"
 	HoldFor time.Duration
+
+	MaxMessagesPerMinute int // 0: no limit
 }
 
 // HoldFor is how long mail of a sender (empty: the null sender) waits before
@@ -211,6 +215,23 @@ func (c *Config) HoldFor(sender string) time.Duration {
 		return c.Senders[i].HoldFor
 	}
 	return c.Delivery.HoldFor
+}
+
+// SenderRate is how many messages a minute may go out of those that share a key
+// with this sender; 0: no limit. A [[sender]] with a rate goes before
+// [delivery], whose limit is for each domain. The null sender has none.
+func (c *Config) SenderRate(sender string) (key string, perMinute int) {
+	if sender == "" || len(c.bySender) == 0 && c.Delivery.MaxMessagesPerMinutePerSenderDomain == 0 {
+		return "", 0
+	}
+	name := strings.ToLower(sender)
+	domain := name[max(0, strings.LastIndexByte(name, '@')):]
+	for _, key := range []string{name, domain} {
+		if i, ok := c.bySender[key]; ok && c.isSet(indexed("sender.max_messages_per_minute", i)) {
+			return "sender " + key, c.Senders[i].MaxMessagesPerMinute
+		}
+	}
+	return "sender " + domain, c.Delivery.MaxMessagesPerMinutePerSenderDomain
 }
 
 // PostmasterAt gives the postmaster's address on a host of this name.

@@ -88,6 +88,9 @@ func senderKeys() []Key {
 		{Path: "sender.hold_for", Otherwise: "that of `delivery.hold_for`",
 			at:  of(func(s *Sender) value { return duration(&s.HoldFor, 0, 30*day) }),
 			Doc: "The undo window of this sender's mail, see `delivery.hold_for`."},
+		{Path: "sender.max_messages_per_minute", Otherwise: "its domain's `[[sender]]`, else `delivery.max_messages_per_minute_per_sender_domain`",
+			at:  of(func(s *Sender) value { return rate(&s.MaxMessagesPerMinute) }),
+			Doc: "Messages of this address, or of this domain together, that go out in a minute; 0 means no limit."},
 	}
 }
 

@@ -258,6 +258,7 @@ func (m *MTA) openWaysOut(context.Context) error {
 		Sites:                sites,
 		Deliverer:            deliverer,
 		Limits:               limits(m.cfg),
+		SenderRate:           m.cfg.SenderRate,
 		Connections:          m.cfg.Delivery.MaxConnections,
 		SiteConnections:      m.cfg.Delivery.MaxConnectionsPerSite,
 		ConnectionsPerMinute: m.cfg.Delivery.MaxConnectionsPerMinute,

@@ -13,6 +13,7 @@ type Claim struct {
 	Recipients []Recipient
 	Attempts   int       // attempts made before this one, the largest of the recipients'
 	DueAt      time.Time // since when it was due
+	Reserved   bool      // it was postponed to a place of its own, and comes back for it
 
 	q      *Queue
 	m      *message
@@ -95,7 +96,8 @@ func (q *Queue) claim(m *message, i int32, now int64, limit int) *Claim {
 	if !e.live() || e.id != m.id {
 		return nil // it has ended while the message was being read
 	}
-	c := &Claim{Envelope: m.env, q: q, m: m, entry: i}
+	c := &Claim{Envelope: m.env, q: q, m: m, entry: i, Reserved: e.reserved}
+	e.slot, e.reserved = 0, false
 	g := m.groupOf(e.lane)
 	schedule := q.schedule(q.lanes.all[e.lane].name)
 	due := now
@@ -188,6 +190,9 @@ func (q *Queue) recompute(m *message, i int32, now int64) {
 			}
 			e.look(lookAt(schedule, m, s, m.env.Recipients[r].Notify))
 		}
+	}
+	if e.open > 0 && now != 0 {
+		e.due = max(e.due, e.slotAt(now))
 	}
 }
 

@@ -22,6 +22,7 @@ type entry struct {
 	id        ID
 	due       int64 // the earliest of its waiting recipients
 	sweepAt   int64 // when Sweep has to look at it
+	slot      int64 // not due before, see Claim.Postpone; 0: nobody postponed it
 	lane      int32
 	sender    int32
 	tag       int32
@@ -34,6 +35,7 @@ type entry struct {
 	place     place
 	priority  Priority
 	scheduled bool // first due at a time that a person chose
+	reserved  bool // the slot is its own
 }
 
 // look makes Sweep look at the entry at a time; 0: no need.

@@ -53,6 +53,7 @@ type endlessHandle endless
 
 func (h *endlessHandle) Content() (*queue.Content, error) { panic("not opened here") }
 func (h *endlessHandle) Release(time.Time)                { panic("nothing is untried here") }
+func (h *endlessHandle) Postpone(_, _ time.Time, _ bool)  { panic("nobody has a rate here") }
 func (h *endlessHandle) Settle(time.Time, []queue.Outcome, queue.Timing) {
 	if h.ended.Add(1) == h.total {
 		close(h.settled)
@@ -151,4 +152,5 @@ type loneHandle lone
 
 func (h *loneHandle) Content() (*queue.Content, error)                { panic("not opened here") }
 func (h *loneHandle) Release(time.Time)                               { panic("nothing is untried here") }
+func (h *loneHandle) Postpone(_, _ time.Time, _ bool)                 { panic("nobody has a rate here") }
 func (h *loneHandle) Settle(time.Time, []queue.Outcome, queue.Timing) { h.settled <- struct{}{} }

@@ -16,7 +16,10 @@ type Options struct {
 	Deliverer Deliverer
 	// Limits gives the limits of a destination; nil: only those below.
 	Limits func(domain string) Limits
-	Sites  SiteTable // nil: DefaultSites
+	// SenderRate gives the most messages a minute of those that share a key with
+	// this sender, and the key, for people; 0: no limit. Nil: none has one.
+	SenderRate func(sender string) (key string, perMinute int)
+	Sites      SiteTable // nil: DefaultSites
 	// Connections is the most open at once, in all; 0: 1000.
 	Connections int
 	// SiteConnections is the most to one site; 0: 20. StartConnections is with
@@ -80,6 +83,7 @@ type Dispatcher struct {
 	ctx       context.Context // of Run; set while it runs
 	lanes     map[string]*lane
 	sites     map[string]*site
+	senders   map[string]*throttle.Limit // by key, those that have a rate
 	total     *throttle.Limit
 	waiting   ring[*site] // for what the total allows
 	roomAlarm alarm       // when the total may allow more
@@ -98,10 +102,11 @@ type Dispatcher struct {
 func New(o Options) *Dispatcher {
 	o.setDefaults()
 	d := &Dispatcher{
-		o:     o,
-		wake:  make(chan struct{}, 1),
-		lanes: make(map[string]*lane),
-		sites: make(map[string]*site),
+		o:       o,
+		wake:    make(chan struct{}, 1),
+		lanes:   make(map[string]*lane),
+		sites:   make(map[string]*site),
+		senders: make(map[string]*throttle.Limit),
 		total: throttle.New(throttle.Options{
 			Name: "all destinations", Connections: o.Connections,
 			ConnectionsPerMinute: o.ConnectionsPerMinute, MessagesPerMinute: o.MessagesPerMinute,

@@ -44,6 +44,8 @@ type message struct {
 	envelope   *queue.Envelope
 	attempts   int
 	taken      bool
+	postponed  int
+	reserved   bool
 	settledAt  time.Time
 	outcomes   []queue.Outcome // last, by recipient; Delivered and Failed are final
 }
@@ -140,7 +142,7 @@ func (q *fakeQueue) Take(now time.Time, domain string, maxRecipients int) (Claim
 		}
 		m.taken = true
 		q.open++
-		return Claim{Envelope: m.envelope, Recipients: recipients, Attempts: m.attempts, DueAt: m.due, Handle: c}, true
+		return Claim{Envelope: m.envelope, Recipients: recipients, Attempts: m.attempts, DueAt: m.due, Reserved: m.reserved, Handle: c}, true
 	}
 	delete(q.named, domain)
 	if q.onEmpty != nil {
@@ -216,6 +218,14 @@ func (c *claim) Settle(now time.Time, outcomes []queue.Outcome, _ queue.Timing) 
 func (c *claim) Release(time.Time) {
 	c.end()
 	defer c.q.mu.Unlock()
+	c.q.changed()
+}
+
+func (c *claim) Postpone(_, until time.Time, isReserved bool) {
+	c.end()
+	defer c.q.mu.Unlock()
+	c.m.due, c.m.reserved = until, isReserved
+	c.m.postponed++
 	c.q.changed()
 }
 

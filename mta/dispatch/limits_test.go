@@ -132,6 +132,56 @@ func TestDestinationLimits(t *testing.T) {
 	})
 }
 
+// TestSenderRateLetsOthersPass: batch mail of one sender over several domains goes
+// at its pace, each message is put off a few times at most, and others pass it by.
+func TestSenderRateLetsOthersPass(t *testing.T) {
+	t.Parallel()
+	run(t, func(o *Options, _ *world) {
+		o.SenderRate = func(sender string) (string, int) {
+			if sender == "batch@shop.test" {
+				return "sender @shop.test", 60
+			}
+			return "", 0
+		}
+	}, func(w *world) {
+		const batch = 1000
+		domains := []string{"a.test", "b.test"}
+		var all []*message
+		for i := range batch {
+			m := w.queue.submit(domains[i%2], 1)
+			m.envelope.Sender = "batch@shop.test"
+			all = append(all, m)
+		}
+		other := w.queue.submit("a.test", 1)
+		pass(time.Second)
+		if other.outcomes[0].Verdict != queue.Delivered {
+			t.Error("another sender's message waits behind the batch")
+		}
+		lane, _ := w.Lane("a.test", time.Now())
+		if lane.Why != "sender @shop.test: limited to 60 messages a minute" || lane.Until.Before(time.Now()) {
+			t.Errorf("the lane says %+v", lane)
+		}
+		sent := func() int {
+			return w.queue.count("a.test", queue.Delivered) + w.queue.count("b.test", queue.Delivered) - 1
+		}
+		for minute := 1; minute <= 3; minute++ {
+			pass(time.Minute)
+			if n := sent(); n < 60*minute || n > 60*minute+3 {
+				t.Errorf("%d sent after %d minutes", n, minute)
+			}
+		}
+		pass(batch*time.Second + reserveFor)
+		if n := sent(); n != batch {
+			t.Errorf("%d of %d sent in the end", n, batch)
+		}
+		for _, m := range all {
+			if m.attempts > 0 || m.postponed > 4 {
+				t.Errorf("message %d: %d attempts, put off %d times", m.number, m.attempts, m.postponed)
+			}
+		}
+	})
+}
+
 func TestMessagesPerMinuteInAll(t *testing.T) {
 	t.Parallel()
 	run(t, func(o *Options, w *world) { o.MessagesPerMinute = 60 }, func(w *world) {

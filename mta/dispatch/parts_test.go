@@ -168,6 +168,7 @@ type nothing struct{}
 func (nothing) Content() (*queue.Content, error)                { return nil, nil }
 func (nothing) Settle(time.Time, []queue.Outcome, queue.Timing) {}
 func (nothing) Release(time.Time)                               {}
+func (nothing) Postpone(_, _ time.Time, _ bool)                 {}
 
 func TestObserverIsToldOfEachAttempt(t *testing.T) {
 	t.Parallel()

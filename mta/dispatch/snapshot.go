@@ -79,6 +79,10 @@ func (d *Dispatcher) describe(l *lane, now time.Time) Lane {
 		}
 	}
 	switch l.state {
+	case laneEmpty:
+		if now.Before(l.paced.Until) {
+			v.Why, v.Until = l.paced.String(), l.paced.Until
+		}
 	case laneRouting:
 		v.Why = "its mail hosts are being looked for"
 	case laneResting:

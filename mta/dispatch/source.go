@@ -23,14 +23,17 @@ type Claim struct {
 	Recipients []queue.Recipient
 	Attempts   int
 	DueAt      time.Time
+	Reserved   bool // it was postponed with isReserved
 	Handle     Handle
 }
 
-// Handle ends a claim: with one of Settle and Release. *queue.Claim is one.
+// Handle ends a claim: with one of Settle, Release and Postpone. *queue.Claim is
+// one.
 type Handle interface {
 	Content() (*queue.Content, error)
 	Settle(now time.Time, outcomes []queue.Outcome, t queue.Timing)
 	Release(now time.Time)
+	Postpone(now, until time.Time, isReserved bool)
 }
 
 // FromQueue makes a queue a Source.
@@ -43,7 +46,7 @@ func (q queueSource) Take(now time.Time, domain string, maxRecipients int) (Clai
 	if !ok {
 		return Claim{}, false
 	}
-	return Claim{Envelope: c.Envelope, Recipients: c.Recipients, Attempts: c.Attempts, DueAt: c.DueAt, Handle: c}, true
+	return Claim{Envelope: c.Envelope, Recipients: c.Recipients, Attempts: c.Attempts, DueAt: c.DueAt, Reserved: c.Reserved, Handle: c}, true
 }
 
 // Planner finds the way to a domain. *delivery.Planner is one.

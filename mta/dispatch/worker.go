@@ -122,6 +122,10 @@ func (w *worker) picked() picked {
 func (w *worker) take(p picked) *inFlight {
 	now := time.Now()
 	claim, ok := w.d.o.Source.Take(now, p.lane.domain, p.maxRecipients)
+	for ok && w.d.postpone(&claim, p.lane, now) {
+		now = time.Now()
+		claim, ok = w.d.o.Source.Take(now, p.lane.domain, p.maxRecipients)
+	}
 	if !ok {
 		w.d.mu.Lock()
 		w.uncount()
