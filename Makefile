@@ -30,7 +30,7 @@ check: ## gofmt, vet, staticcheck, go.mod tidy
 race: ## the tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race ./...
 
-e2e: build ## the built binary against real peers (Postfix, Exim, swaks, python3-dkim); says what is missing
+e2e: build ## the built binary against real peers (Postfix, Exim, unbound, swaks, python3-dkim); says what is missing
 	$(GO) test -tags e2e -count=1 -v ./mta/e2e $(ARGS)
 
 crash: build ## kill -9 the real binary again and again while it works: ARGS="-cycles 200"

@@ -116,7 +116,7 @@ func tlsrptKeys() []Key {
 			at:  on(func(c *Config) value { return boolean(&c.TLSRPT.Enabled) }),
 			Doc: "Whether results are counted and reported."},
 		{Path: "tlsrpt.interval", Default: `"24h"`,
-			at:  on(func(c *Config) value { return duration(&c.TLSRPT.Interval, minute, 7*day) }),
+			at:  on(func(c *Config) value { return duration(&c.TLSRPT.Interval, second, 7*day) }),
 			Doc: "The time that one report covers. Receivers expect a day."},
 		{Path: "tlsrpt.from", Default: `""`, Otherwise: "the postmaster",
 			at:  on(func(c *Config) value { return optional(text(&c.TLSRPT.From, "a mail address", parseMailbox)) }),
