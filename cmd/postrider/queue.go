@@ -26,6 +26,8 @@ names messages by their ID or a unique beginning of it.`)
 		newQueueListCommand(server),
 		newQueueShowCommand(server),
 		newQueueStatsCommand(server),
+		newQueueExportCommand(server),
+		newQueueCheckCommand(server),
 	)
 	for _, a := range queueActions {
 		c.AddCommand(newQueueActionCommand(server, a))

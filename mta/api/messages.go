@@ -3,9 +3,7 @@ package api
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -82,19 +80,7 @@ func (s *Server) content(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer c.Close()
-	extendWrite(w, messageTimeout)
-	w.Header().Set("Content-Type", typeMessage)
-	w.Header().Set("Content-Length", strconv.FormatInt(c.Size, 10))
-	for _, part := range [][]byte{c.Head, c.Data} {
-		if _, err := w.Write(part); err != nil {
-			return nil // the client has gone; its answer has begun
-		}
-	}
-	if c.File != nil {
-		if _, err := io.Copy(w, c.File); err != nil {
-			s.log.Warn("content was cut off", "id", id.String(), "error", err)
-		}
-	}
+	s.writeContent(w, id, nil, c)
 	return nil
 }
 

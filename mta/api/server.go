@@ -37,6 +37,7 @@ type Reader interface {
 	Count(ctx context.Context, now time.Time, s queue.Selector) (messages, recipients int, err error)
 	History(id queue.ID) ([]queue.Event, error)
 	OpenMessage(id queue.ID) (*queue.Content, error)
+	Check(ctx context.Context) (queue.Report, error)
 }
 
 // Figures count what is in the queue.
@@ -146,6 +147,7 @@ const (
 	headerTimeout        = 10 * time.Second
 	requestTimeout       = 30 * time.Second // to read or to write, where nothing else is said
 	messageTimeout       = 10 * time.Minute // to read or to write a message
+	checkTimeout         = 6 * time.Hour    // to read the whole store
 	idleTimeout          = 2 * time.Minute
 	shutdownTimeout      = 5 * time.Second // for answers under way; submissions in flight are on disk long before
 	defaultMaxMessage    = 50_000_000
@@ -161,6 +163,7 @@ type Server struct {
 	waiters  chan struct{}
 	stopping chan struct{}
 	paced    chan pacedAction
+	checking chan struct{}
 
 	mu        sync.Mutex
 	listeners []listener
@@ -193,6 +196,7 @@ func New(opts Options) (*Server, error) {
 		waiters:  make(chan struct{}, maxWaiters),
 		stopping: make(chan struct{}),
 		paced:    make(chan pacedAction),
+		checking: make(chan struct{}, 1),
 	}
 	if opts.Listen != "" {
 		token, err := loadToken(filepath.Join(opts.StateDir, TokenName))
@@ -335,6 +339,8 @@ func (s *Server) routes() http.Handler {
 	handle("GET /v1/messages/{id}", s.message)
 	handle("GET /v1/messages/{id}/content", s.content)
 	handle("GET /v1/messages/{id}/history", s.history)
+	handle("GET /v1/messages/{id}/export", s.export)
+	handle("GET /v1/check", s.check)
 	handle("GET /v1/queue", s.list)
 	handle("POST /v1/queue/{action}", s.act)
 	handle("GET /v1/stats", s.stats)

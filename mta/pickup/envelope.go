@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"postrider/mta/mailaddr"
 	"postrider/queue"
@@ -15,13 +17,15 @@ const maxHead = 2 << 20
 
 // The names of header fields that are for us, in lower case. X-Sender and
 // X-Receiver may stand anywhere in the header, the others only among the lines
-// at the start of a file that are all for us (PowerMTA, Exchange).
+// at the start of a file that are all for us (PowerMTA, Exchange). endField ends
+// those lines, and all that is for us: what follows is the message as it is.
 const (
 	senderField   = "x-sender"
 	receiverField = "x-receiver"
+	endField      = "x-endofinjectedxheaders"
 )
 
-var leadingFields = []string{senderField, receiverField, "x-envid", "x-job", "x-createdby", "x-endofinjectedxheaders"}
+var leadingFields = []string{senderField, receiverField, "x-envid", "x-job", "x-createdby", endField}
 
 // lineError is a fault of the envelope in a file.
 type lineError struct {
@@ -38,7 +42,10 @@ type envelopeLines struct {
 	tag        string
 	envID      string
 	ret        queue.Ret
-	skip       int // octets of the lines at the start that are all for us
+	smtpUTF8   bool
+	requireTLS bool
+	ended      bool // by endField
+	skip       int  // octets of the lines at the start that are all for us
 	skipLines  int
 }
 
@@ -73,6 +80,9 @@ func readEnvelope(head []byte) (*envelopeLines, error) {
 		}
 		if leading {
 			e.skip, e.skipLines = min(lines.pos, len(head)), lines.line
+			if e.ended = name == endField; e.ended {
+				return e, nil
+			}
 		}
 	}
 }
@@ -104,7 +114,7 @@ func (e *envelopeLines) take(name, value string) error {
 	return nil
 }
 
-// takeSender reads "a@b.test" or "<a@b.test> RET=FULL ENVID=x BODY=8bit".
+// takeSender reads "a@b.test" or "<a@b.test> RET=FULL ENVID=x BODY=8bit SMTPUTF8 REQUIRETLS".
 func (e *envelopeLines) takeSender(value string) error {
 	address, params := cutAddress(value)
 	if address != "" {
@@ -132,6 +142,10 @@ func (e *envelopeLines) takeSender(value string) error {
 			if err := e.takeEnvID(v); err != nil {
 				return err
 			}
+		case "SMTPUTF8": // RFC 6531, section 3.4: header fields may hold UTF-8, and keep it
+			e.smtpUTF8 = true
+		case "REQUIRETLS": // RFC 8689, section 2
+			e.requireTLS = true
 		case "BODY": // the content says it better
 		default:
 			return fmt.Errorf("the parameter %q is unknown", key)
@@ -166,7 +180,7 @@ func (e *envelopeLines) takeReceiver(value string) error {
 			}
 		case "ORCPT":
 			addressType, original, ok := strings.Cut(v, ";")
-			if !ok || addressType == "" || original == "" || len(v) > 500 || !printable(v) {
+			if !ok || addressType == "" || original == "" || len(v) > 500 || !oneLine(v) {
 				return fmt.Errorf("ORCPT is a type and an address, as in rfc822;a@b.test, not %q", v)
 			}
 			r.ORcpt = v
@@ -204,9 +218,14 @@ func notify(v string) (queue.Notify, error) {
 // cutAddress splits the value of X-Sender or X-Receiver. Angle brackets are
 // optional, and a display name before them has no meaning.
 func cutAddress(value string) (address string, params []string) {
+	if strings.HasPrefix(value, "<") {
+		if end := pathEnd(value); end > 0 {
+			return value[1:end], splitParams(value[end+1:])
+		}
+	}
 	open := strings.LastIndexByte(value, '<')
 	if end := strings.LastIndexByte(value, '>'); open >= 0 && end > open {
-		return value[open+1 : end], strings.Fields(value[end+1:])
+		return value[open+1 : end], splitParams(value[end+1:])
 	}
 	fields := strings.Fields(value)
 	if len(fields) < 2 || strings.HasPrefix(value, `"`) {
@@ -218,6 +237,43 @@ func cutAddress(value string) (address string, params []string) {
 		}
 	}
 	return fields[0], fields[1:]
+}
+
+// pathEnd finds the bracket that ends the path which value begins with; a
+// quoted local-part may hold others. 0: there is none.
+func pathEnd(value string) int {
+	quoted := false
+	for i := 1; i < len(value); i++ {
+		switch c := value[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == '>' && !quoted:
+			return i
+		}
+	}
+	return 0
+}
+
+// splitParams splits parameters at blanks. The original recipient of ORCPT may
+// hold blanks itself: it ends where a word with "=" follows.
+func splitParams(text string) []string {
+	var params []string
+	for _, word := range strings.Fields(text) {
+		last := len(params) - 1
+		if last >= 0 && !strings.Contains(word, "=") && len(params[last]) > 6 && strings.EqualFold(params[last][:6], "ORCPT=") {
+			params[last] += " " + word
+			continue
+		}
+		params = append(params, word)
+	}
+	return params
+}
+
+// oneLine reports whether s is UTF-8 without control characters.
+func oneLine(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 func printable(s string) bool {

@@ -79,6 +79,9 @@ func (w *Watcher) submit(ctx context.Context, f *file) error {
 	if bytes.HasPrefix(head, []byte("\xff\xfe")) || bytes.HasPrefix(head, []byte("\xfe\xff")) {
 		return &badFile{errors.New("line 1: the file is UTF-16"), "Write it as UTF-8 or ASCII."}
 	}
+	if len(head) >= maxHead && !headEnds(head) { // recipients in what was not read would get nothing
+		return &badFile{fmt.Errorf("its header is larger than %d octets", maxHead), "Make several files of it, each for some of the recipients."}
+	}
 	head = bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")) // a sign that some programs put before UTF-8
 	e, err := readEnvelope(head)
 	if err != nil {
@@ -112,16 +115,21 @@ type (
 func (f *file) meta(e *envelopeLines) intake.Meta {
 	env := &queue.Envelope{
 		ID: f.id, Recipients: e.recipients, Tag: e.tag, EnvID: e.envID, Ret: e.ret,
+		SMTPUTF8: e.smtpUTF8, RequireTLS: e.requireTLS,
 		Origin: queue.Origin{Via: "pickup"},
 	}
 	if e.sender != nil {
 		env.Sender = *e.sender
 	}
-	return intake.Meta{
+	m := intake.Meta{
 		Envelope: env, Protocol: "pickup", Mark: mark(f.id),
 		SenderFromHeader: e.sender == nil, RecipientsFromHeader: len(e.recipients) == 0,
-		DropFields: []string{senderField, receiverField}, FirstLine: e.skipLines + 1,
+		FirstLine: e.skipLines + 1,
 	}
+	if !e.ended {
+		m.DropFields = []string{senderField, receiverField}
+	}
+	return m
 }
 
 // open opens the claimed file, which somebody else made: it may be anything.

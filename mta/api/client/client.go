@@ -161,6 +161,22 @@ func (c *Client) Content(ctx context.Context, id string) (io.ReadCloser, error) 
 	return response.Body, nil
 }
 
+// Export opens a message with its envelope in the form that a pickup directory
+// takes, for the open recipients that match: the held ones where sel.Status says
+// so, else the others. The caller closes it.
+func (c *Client) Export(ctx context.Context, id string, sel wire.Selector) (io.ReadCloser, error) {
+	response, err := c.ask(ctx, http.MethodGet, "/v1/messages/"+url.PathEscape(id)+"/export", query(&sel), "", nil)
+	if err != nil {
+		return nil, err
+	}
+	return response.Body, nil
+}
+
+// Check reads the whole store and answers what does not fit.
+func (c *Client) Check(ctx context.Context) (out wire.Check, err error) {
+	return out, c.get(ctx, "/v1/check", nil, &out)
+}
+
 // List answers a part of the queue, at most limit messages (0: as many as the
 // server likes) behind the one that after names.
 func (c *Client) List(ctx context.Context, sel wire.Selector, after string, limit int) (l wire.MessageList, err error) {

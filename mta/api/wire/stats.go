@@ -113,3 +113,20 @@ type Info struct {
 	Mode           string `json:"mode"`
 	MaxMessageSize int64  `json:"max_message_size"` // octets
 }
+
+// Check is what a check of the whole store has found.
+type Check struct {
+	Messages   int64          `json:"messages"`   // with open recipients or unreported notices
+	Recipients int64          `json:"recipients"` // open ones; 0 where the server does not run
+	Notices    int64          `json:"notices"`
+	Bodies     int64          `json:"bodies"` // read in full and compared with their sums
+	Histories  int64          `json:"histories"`
+	SetAside   []string       `json:"set_aside"` // messages that cannot be read; their history tells why
+	Problems   []CheckProblem `json:"problems"`  // the first 1,000
+}
+
+// CheckProblem is something in the store that should not be.
+type CheckProblem struct {
+	ID   string `json:"id,omitempty"` // of the message, if it concerns one
+	Text string `json:"text"`
+}
