@@ -43,10 +43,24 @@ func (s *Server) message(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, m)
 }
 
+// The write that ends a message may be on its way when the queue forgets it:
+// its history is looked at again for so long before it counts as complete.
+const (
+	endPatience = time.Second
+	endPause    = 5 * time.Millisecond
+)
+
 // lookUp finds a message in the queue or, when it has ended, in the history.
 func (s *Server) lookUp(id queue.ID) (*wire.Message, error) {
-	m, err := s.opts.Queue.Message(id)
-	if errors.Is(err, queue.ErrNotFound) {
+	for waited := time.Duration(0); ; waited += endPause {
+		m, err := s.opts.Queue.Message(id)
+		if err == nil {
+			out := messageOf(m, all(m))
+			return &out, nil
+		}
+		if !errors.Is(err, queue.ErrNotFound) {
+			return nil, err
+		}
 		events, err := s.opts.Queue.History(id)
 		if err != nil {
 			return nil, err
@@ -55,15 +69,12 @@ func (s *Server) lookUp(id queue.ID) (*wire.Message, error) {
 		if !ok {
 			return nil, queue.ErrNotFound
 		}
-		out := messageOf(ended, all(ended))
-		out.Ended = true
-		return &out, nil
+		if out := messageOf(ended, all(ended)); out.Ended || waited >= endPatience {
+			out.Ended = true
+			return &out, nil
+		}
+		time.Sleep(endPause)
 	}
-	if err != nil {
-		return nil, err
-	}
-	out := messageOf(m, all(m))
-	return &out, nil
 }
 
 // content answers the message as it is sent.

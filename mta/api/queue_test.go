@@ -446,3 +446,31 @@ func TestUnknownPath(t *testing.T) {
 		t.Errorf("%d %q", status, p.Text)
 	}
 }
+
+// lateHistory is a queue that has forgotten a message whose last write is still
+// on its way.
+type lateHistory struct {
+	Queue
+	asked int
+}
+
+func (q *lateHistory) Message(queue.ID) (*queue.Message, error) { return nil, queue.ErrNotFound }
+
+func (q *lateHistory) History(id queue.ID) ([]queue.Event, error) {
+	env := &queue.Envelope{ID: id, Recipients: []queue.Recipient{{Address: "a@shop.test", Domain: "shop.test"}}}
+	events := []queue.Event{{Kind: queue.EventAccepted, ID: id, Envelope: env}}
+	if q.asked++; q.asked > 3 {
+		events = append(events, queue.Event{Kind: queue.EventFailed, ID: id, Recipient: "a@shop.test", Outcome: &refusedOutcome})
+	}
+	return events, nil
+}
+
+func TestEndOnItsWayToTheDisk(t *testing.T) {
+	t.Parallel()
+	q := &lateHistory{}
+	s := &Server{opts: Options{Queue: q}}
+	m, err := s.lookUp(queue.ID{15: 1})
+	if err != nil || !m.Ended || m.Recipients[0].Status != "failed" {
+		t.Errorf("%+v %v", m, err)
+	}
+}
