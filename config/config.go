@@ -33,6 +33,7 @@ type Config struct {
 	Resolver     Resolver
 	Delivery     Delivery
 	TLSRPT       TLSRPT
+	Suppression  Suppression
 	Destinations []Destination // as written; see DestinationFor
 	Senders      []Sender
 	DKIM         []DKIMKey
@@ -177,6 +178,14 @@ type TLSRPT struct {
 	Enabled  bool
 	Interval time.Duration
 	From     string // empty: the postmaster
+}
+
+// Suppression is the table [suppression].
+type Suppression struct {
+	Enabled     bool
+	After       int           // answers
+	ExpireAfter time.Duration // 0: never
+	MaxEntries  int
 }
 
 // DKIMKey is one [[dkim]].

@@ -7,6 +7,7 @@ func deliveryTables() []Table {
 		{Path: "delivery", Keys: deliveryKeys(), Doc: "How mail goes out. Most of it can be changed for a recipient domain in `[[destination]]`."},
 		{Path: "delivery.timeouts", Keys: timeoutKeys(), Doc: "How long a peer may take for each step. The defaults of all but `connect` and `tls` are the least that RFC 5321, section 4.5.3.2, asks for. A short `final` makes duplicates: the peer has the message, and we do not know it."},
 		{Path: "tlsrpt", Keys: tlsrptKeys(), Doc: "Reports to domains that want to know how TLS to them went (RFC 8460)."},
+		{Path: "suppression", Keys: suppressionKeys(), Doc: "The addresses that nothing is sent to any more. `postrider suppress` shows and changes the list; its file is `<state_dir>/suppression`."},
 	}
 }
 
@@ -121,5 +122,22 @@ func tlsrptKeys() []Key {
 		{Path: "tlsrpt.from", Default: `""`, Otherwise: "the postmaster",
 			at:  on(func(c *Config) value { return optional(text(&c.TLSRPT.From, "a mail address", parseMailbox)) }),
 			Doc: "The sender of reports that go by mail."},
+	}
+}
+
+func suppressionKeys() []Key {
+	return []Key{
+		{Path: "suppression.enabled", Default: `false`,
+			at:  on(func(c *Config) value { return boolean(&c.Suppression.Enabled) }),
+			Doc: "Whether mail to addresses on the list fails at once (5.7.0, with a report), and whether an explicit answer that there is no such mailbox puts an address on it. Answers about reputation, quota or anything else never do."},
+		{Path: "suppression.after", Default: `1`,
+			at:  on(func(c *Config) value { return number(&c.Suppression.After, 1, 100) }),
+			Doc: "How many such answers it takes, without a delivery between them."},
+		{Path: "suppression.expire_after", Default: `"90d"`, Otherwise: "0s means never",
+			at:  on(func(c *Config) value { return duration(&c.Suppression.ExpireAfter, 0, 10*year) }),
+			Doc: "When what came of answers ends, counted from the last one. What people put on the list stays."},
+		{Path: "suppression.max_entries", Default: `100000`,
+			at:  on(func(c *Config) value { return number(&c.Suppression.MaxEntries, 100, 10_000_000) }),
+			Doc: "The most entries, of about 300 octets of memory each. Of what came of answers the oldest makes room."},
 	}
 }

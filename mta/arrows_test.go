@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 	"postrider/mta/intake":     {"postrider/queue", "postrider/mta/mailaddr"},
 	"postrider/mta/submission": {"postrider/queue", "postrider/mta/intake", "postrider/mta/mailaddr", "postrider/mta/smtpserver", "postrider/mta/smtpwire"},
 	"postrider/mta/pickup":     {"postrider/queue", "postrider/mta/intake", "postrider/mta/mailaddr"},
+	"postrider/mta/suppress":   {"postrider/queue", "postrider/mta/dispatch", "postrider/mta/mailaddr"},
 	"postrider/mta/bounce":     {"postrider/queue", "postrider/mta/intake", "postrider/mta/mailaddr", "postrider/mta/dsn"},
 	"postrider/mta/delivery":   {"postrider/queue", "postrider/resolver", "postrider/mta/smtpclient", "postrider/mta/smtpwire", "postrider/mta/tlspolicy", "postrider/mta/mailaddr"},
 	"postrider/mta/dispatch":   {"postrider/queue", "postrider/resolver", "postrider/mta/delivery", "postrider/mta/throttle", "postrider/mta/tlspolicy"},

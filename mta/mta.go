@@ -32,6 +32,7 @@ import (
 	"postrider/mta/mtasts"
 	"postrider/mta/pickup"
 	"postrider/mta/submission"
+	"postrider/mta/suppress"
 	"postrider/mta/tlsrpt"
 	"postrider/queue"
 	"postrider/resolver"
@@ -57,6 +58,7 @@ type MTA struct {
 	resolver    *resolver.Resolver
 	identity    *identity
 	queue       *queue.Queue
+	suppressed  *suppress.List
 	keys        *dkim.Keys
 	intake      *intake.Receiver
 	listeners   []submission.Listener
@@ -120,6 +122,13 @@ func (m *MTA) openState(context.Context) error {
 		MinFree:     m.cfg.MinFreeSpace,
 		MemoryLimit: limit,
 		Pressure:    guard.Check,
+	})
+	if err != nil {
+		return err
+	}
+	m.suppressed, err = suppress.Open(suppress.Options{
+		File: m.state.suppression(), Logger: m.log, After: m.cfg.Suppression.After,
+		ExpireAfter: m.cfg.Suppression.ExpireAfter, MaxEntries: m.cfg.Suppression.MaxEntries,
 	})
 	if err != nil {
 		return err
@@ -253,7 +262,7 @@ func (m *MTA) openWaysOut(context.Context) error {
 	}
 	sites := dispatch.DefaultSites()
 	m.dispatch = dispatch.New(dispatch.Options{
-		Source:               dispatch.FromQueue(m.queue),
+		Source:               m.source(),
 		Planner:              sitedPlanner{m.planner, sites, m.queue},
 		Sites:                sites,
 		Deliverer:            deliverer,
@@ -274,6 +283,18 @@ func (m *MTA) openWaysOut(context.Context) error {
 		Hostname: m.identity.hostname(), Observer: m.metrics,
 	})
 	return err
+}
+
+// source is where dispatch gets mail from: the queue, behind the suppression
+// list where that is on.
+func (m *MTA) source() dispatch.Source {
+	source := dispatch.FromQueue(m.queue)
+	if !m.cfg.Suppression.Enabled {
+		return source
+	}
+	return &suppress.Gate{Source: source, List: m.suppressed, Logger: m.log, Failed: func(outcomes []queue.Outcome, sinceArrival time.Duration) {
+		m.metrics.Attempt(outcomes, queue.Timing{}, sinceArrival)
+	}}
 }
 
 // openTLSReports makes what counts TLS sessions and reports about them.
@@ -320,6 +341,8 @@ func (m *MTA) openAPI(context.Context) error {
 		Metrics:         http.Handler(promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})),
 		Lanes:           lanes{m.dispatch},
 		Suspensions:     suspensions{m.queue},
+		Suppressed:      m.suppressed,
+		Suppressing:     m.cfg.Suppression.Enabled,
 		Wake:            m.dispatch.Wake,
 		LocalSubmission: trustsLoopback(m.cfg),
 		Destinations:    &destinations{mta: m},
@@ -333,6 +356,7 @@ func (m *MTA) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	keeping, sending, taking := newCrew(ctx, failed), newCrew(ctx, failed), newCrew(ctx, failed)
 	keeping.add("queue", m.queue.Run)
+	keeping.add("suppression list", m.suppressed.Run)
 	trust := newTrust(m.cfg, m.resolver, m.log)
 	trust.begin(ctx)
 	if m.cfg.Mode != config.ModeDisabled {

@@ -15,6 +15,9 @@ func (d stateDir) queue() string      { return filepath.Join(string(d), "queue")
 func (d stateDir) dkim() string       { return filepath.Join(string(d), "dkim") }
 func (d stateDir) tlsReports() string { return filepath.Join(string(d), "tls-reports") }
 func (d stateDir) sts() string        { return filepath.Join(string(d), "mta-sts") }
+func (d stateDir) suppression() string {
+	return filepath.Join(string(d), "suppression")
+}
 
 // prepare makes the directory and its parts: 0711 itself, so that the group
 // reaches the control socket and the pickup directory inside it, its parts 0700.

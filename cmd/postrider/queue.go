@@ -244,7 +244,7 @@ func newQueueActionCommand(server serverFlags, a queueAction) *cobra.Command {
 			return err
 		}
 		defer client.Close()
-		return runAction(c, client, a, f, question{c.InOrStdin(), c.ErrOrStderr(), isTerminal(c.InOrStdin())})
+		return runAction(c, client, a, f, questionOf(c))
 	}
 	return c
 }
@@ -313,6 +313,11 @@ type question struct {
 func isTerminal(r io.Reader) bool {
 	file, ok := r.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// questionOf is for the person at a command's terminal.
+func questionOf(c *cobra.Command) question {
+	return question{c.InOrStdin(), c.ErrOrStderr(), isTerminal(c.InOrStdin())}
 }
 
 func (q question) ask(what string) error {

@@ -13,8 +13,8 @@ func newRootCommand() *cobra.Command {
 		Long: `Postrider takes mail from programs on this host or network, keeps it safe on
 disk, finds the recipients' mail servers in DNS and delivers straight to them.
 
-queue, send, sendmail, trace and explain ask the running server over its control
-socket; the other commands need none.
+queue, send, sendmail, suppress, trace and explain ask the running server over
+its control socket; the other commands need none.
 
 The exit code is 0 only on success, 2 for a wrong command line, 1 for all else.`,
 		Example: `  postrider check                    is the configuration right, and what is in force?
@@ -39,6 +39,7 @@ The exit code is 0 only on success, 2 for a wrong command line, 1 for all else.`
 		newSendmailCommand(),
 		newServeCommand(),
 		newSinkCommand(),
+		newSuppressCommand(),
 		newTraceCommand(),
 		newVersionCommand(),
 	)

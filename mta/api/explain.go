@@ -52,7 +52,7 @@ func (s *Server) explanation(ctx context.Context, address mailaddr.Address) wire
 			out.Lane = &lane
 		}
 	}
-	for _, suspension := range s.suspensions(now) {
+	for _, suspension := range s.suspended(now) {
 		if suspends(&suspension, domain, out.Lane) {
 			out.Suspensions = append(out.Suspensions, suspension)
 		}
@@ -103,7 +103,7 @@ func (s *Server) hostOf(ctx context.Context, route *resolver.Route, h *resolver.
 	return out
 }
 
-func (s *Server) suspensions(now time.Time) []wire.Suspension {
+func (s *Server) suspended(now time.Time) []wire.Suspension {
 	if s.opts.Suspensions == nil {
 		return nil
 	}

@@ -18,6 +18,7 @@ import (
 
 	"postrider/mta/api/wire"
 	"postrider/mta/intake"
+	"postrider/mta/suppress"
 	"postrider/queue"
 	"postrider/resolver"
 )
@@ -121,6 +122,11 @@ type Options struct {
 	Lanes        Lanes
 	Suspensions  Suspensions
 	Destinations Destinations
+
+	// Suppressed is the suppression list; nil: 501. Suppressing tells whether
+	// it is in force.
+	Suppressed  *suppress.List
+	Suppressing bool
 
 	// Wake ends the rest that a destination was given after failures, because
 	// somebody wants its mail tried now; nil: retries wait for it.
@@ -343,6 +349,9 @@ func (s *Server) routes() http.Handler {
 	handle("GET /v1/check", s.check)
 	handle("GET /v1/queue", s.list)
 	handle("POST /v1/queue/{action}", s.act)
+	handle("GET /v1/suppressions", s.suppressions)
+	handle("POST /v1/suppressions", s.suppress)
+	handle("POST /v1/suppressions/remove", s.unsuppress)
 	handle("GET /v1/stats", s.stats)
 	handle("GET /v1/explain", s.explain)
 	handle("/v1/", func(_ http.ResponseWriter, r *http.Request) error {

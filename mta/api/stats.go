@@ -45,7 +45,7 @@ func (s *Server) stats(w http.ResponseWriter, r *http.Request) error {
 			out.Domains = append(out.Domains, s.domainOf(now, &domains[i]))
 		}
 	}
-	out.Suspensions = append(out.Suspensions, s.suspensions(now)...)
+	out.Suspensions = append(out.Suspensions, s.suspended(now)...)
 	return answer(w, http.StatusOK, out)
 }
 

@@ -77,6 +77,9 @@ func (c *Recipient) explanation() explanation {
 	}
 	var e explanation
 	var ok bool
+	if c.Code == 0 && c.Status == "5.7.0" {
+		return explanation{"This server does not send to the address any more.", "check the address; if it is right, ask the administrator of this server to lift the bar."}
+	}
 	if wellFormedStatus(c.Status) {
 		key := c.Status[2:]
 		if e, ok = explanations[key]; !ok {

@@ -220,11 +220,7 @@ func (c *Client) Explain(ctx context.Context, address string) (e wire.Explanatio
 
 // Act steers the queue.
 func (c *Client) Act(ctx context.Context, name string, a wire.Action) (r wire.ActionResult, err error) {
-	body, err := json.Marshal(a)
-	if err != nil {
-		return r, err
-	}
-	return r, c.do(ctx, http.MethodPost, "/v1/queue/"+name, nil, "application/json", bytes.NewReader(body), &r)
+	return r, c.post(ctx, "/v1/queue/"+name, a, &r)
 }
 
 // Envelope is what goes along with a message that is already written. Of the
@@ -267,4 +263,34 @@ func (c *Client) Submit(ctx context.Context, env Envelope, content io.Reader) (i
 		set("wait", config.FormatDuration(env.Wait))
 	}
 	return in, c.do(ctx, http.MethodPost, "/v1/messages", q, "message/rfc822", content, &in)
+}
+
+// Suppressions answers a part of the suppression list: of an address or of a
+// domain, where those are given, behind the address after.
+func (c *Client) Suppressions(ctx context.Context, address, domain, after string, limit int) (l wire.SuppressionList, err error) {
+	q := url.Values{"limit": {strconv.Itoa(limit)}}
+	for name, text := range map[string]string{"address": address, "domain": domain, "after": after} {
+		if text != "" {
+			q.Set(name, text)
+		}
+	}
+	return l, c.get(ctx, "/v1/suppressions", q, &l)
+}
+
+// Suppress puts addresses on the suppression list.
+func (c *Client) Suppress(ctx context.Context, s wire.Suppress) (r wire.SuppressionResult, err error) {
+	return r, c.post(ctx, "/v1/suppressions", s, &r)
+}
+
+// Unsuppress takes addresses off the suppression list.
+func (c *Client) Unsuppress(ctx context.Context, u wire.Unsuppress) (r wire.SuppressionResult, err error) {
+	return r, c.post(ctx, "/v1/suppressions/remove", u, &r)
+}
+
+func (c *Client) post(ctx context.Context, path string, body, out any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, http.MethodPost, path, nil, "application/json", bytes.NewReader(text), out)
 }
