@@ -180,11 +180,14 @@ func (s *scripted) Take(time.Time, string, int) (c dispatch.Claim, ok bool) {
 		return c, false
 	}
 	c, s.claims = s.claims[0], s.claims[1:]
-	c.Handle, c.Envelope = settling{s}, &queue.Envelope{ArrivedAt: epoch}
+	c.Handle, c.Envelope = settling{s: s}, &queue.Envelope{ArrivedAt: epoch}
 	return c, true
 }
 
-type settling struct{ s *scripted }
+type settling struct {
+	dispatch.Handle
+	s *scripted
+}
 
 func (settling) Content() (*queue.Content, error) { return nil, nil }
 func (settling) Release(time.Time)                {}
