@@ -7,10 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"postrider/config"
+	"postrider/mta/mailaddr"
 	"postrider/resolver"
 )
 
@@ -139,4 +141,16 @@ func (id *identity) tell(found resolver.HELOResult) {
 			id.log.Warn(w)
 		}
 	}
+}
+
+// shortName is the host's name as the operating system knows it, up to the
+// first dot: cron writes to root@web1. The whole name is not taken for ours
+// unless it is the HELO name: a host may be called like a domain whose mail is
+// somewhere else.
+func shortName(systemName string) []string {
+	name, _, _ := strings.Cut(systemName, ".")
+	if _, err := mailaddr.Parse("root@" + name); err != nil {
+		return nil
+	}
+	return []string{name}
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -184,12 +185,14 @@ func (m *MTA) openWaysIn(ctx context.Context) error {
 	}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	disabled := m.cfg.Mode == config.ModeDisabled
+	systemName, _ := os.Hostname() // without one there is one local name less
 	m.intake, err = intake.New(intake.Options{
 		Queue:          m.queue,
 		Signer:         intake.SignWith(m.keys.Signer),
 		Logger:         m.log,
 		Observer:       m.metrics,
 		Hostname:       hostname,
+		LocalNames:     shortName(systemName),
 		LocalMailTo:    m.cfg.LocalMailTo,
 		MaxMessageSize: m.cfg.Submission.MaxMessageSize,
 		MaxRecipients:  m.cfg.Submission.MaxRecipients,
