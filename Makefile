@@ -36,7 +36,7 @@ e2e: build ## the built binary against real peers (Postfix, Exim, unbound, swaks
 crash: build ## kill -9 the real binary again and again while it works: ARGS="-cycles 200"
 	$(GO) run ./cmd/bench crash $(ARGS)
 
-bench: build ## Postrider beside Postfix in a private network namespace: ARGS="-scenarios A,B"
+bench: build ## Postrider beside its peers in a private network namespace: ARGS="-scenarios all -servers postrider,postfix"
 	$(GO) run ./cmd/bench compare $(ARGS)
 
 fuzz: ## every fuzz target for a short while: ARGS=30s

@@ -64,14 +64,13 @@ func (h *blackHole) close() {
 	unix.Close(h.listener)
 }
 
-// submitDead submits messages for dead domains, a third for each way of being
+// submitDead submits messages for dead domains, as many for each way of being
 // dead, and returns when all are accepted.
-func submitDead(ctx context.Context, messages int, way rehearsal.Way) error {
-	suffixes := []string{downSuffix, holeSuffix, silentSuffix}
-	for i, suffix := range suffixes {
-		// What does not divide by three goes to the first ones.
-		share := func(n int) int { return (n + len(suffixes) - 1 - i) / len(suffixes) }
-		n := int64(share(messages))
+func submitDead(ctx context.Context, v variant, way rehearsal.Way) error {
+	for i, suffix := range v.ways {
+		// What does not divide evenly goes to the first ones.
+		share := func(n int) int { return (n + len(v.ways) - 1 - i) / len(v.ways) }
+		n := int64(share(v.dead))
 		load, err := rehearsal.NewLoad(rehearsal.LoadOptions{
 			Target: submissionAddr, Sessions: sessions, Messages: n, Domains: share(deadDomains), DomainSuffix: suffix, Way: way,
 		})

@@ -16,7 +16,7 @@ func sample() *report {
 		for i, rate := range rates {
 			r.Rounds = append(r.Rounds, result{
 				Scenario: scenario, Server: server, Variant: variant, Round: i + 1, Rate: rate,
-				CPU: time.Duration(1e9 / rate), PeakRSS: int64(rate) * 1e6, Lost: i, AcceptP99: time.Duration(rate) * time.Millisecond,
+				CPU: time.Duration(1e9 / rate), DeliverP99: time.Millisecond, PeakRSS: int64(rate) * 1e6, Lost: i, AcceptP99: time.Duration(rate) * time.Millisecond,
 			})
 		}
 	}
@@ -69,7 +69,7 @@ func TestTables(t *testing.T) {
 	var out bytes.Buffer
 	r.print(&out)
 	for _, want := range []string{
-		"15.0 x Postfix", "0.333 ms", "28 MB", "1.2", "3.0 ms", "199 after a sync, 1 without",
+		"15.0 x Postfix", "0.333 ms", "28 MB", "1.2", "3.0 ms", "0.0 ms", "199 after a sync, 1 without",
 		"the server took 1.500 ms more than unsigned: 1.50 times hash and key; 2.000 ms in all: 1.33 times unsigned and signature together",
 	} {
 		if !strings.Contains(out.String(), want) {

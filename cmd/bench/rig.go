@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -230,6 +231,9 @@ func ignoreEnd(ctx context.Context, err error) error {
 	return err
 }
 
+// errStalled says that something has not arrived, and nothing comes any more.
+var errStalled = errors.New("none for a minute")
+
 // arrived waits until the sink has so many copies, or nothing more comes.
 func arrived(ctx context.Context, sink *rehearsal.Sink, want int64) error {
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -244,7 +248,7 @@ func arrived(ctx context.Context, sink *rehearsal.Sink, want int64) error {
 			last, since = n, time.Now()
 		}
 		if time.Since(since) > time.Minute {
-			return fmt.Errorf("%d of %d messages arrived, and none for a minute", n, want)
+			return fmt.Errorf("%d of %d messages arrived, and %w", n, want, errStalled)
 		}
 		select {
 		case <-tick.C:

@@ -19,6 +19,7 @@ type scenario struct {
 	latency    time.Duration // per round trip at the sink
 	only       string        // the one server that can do it; empty: all
 	variants   []variant     // compared with each other; none: one without a name
+	settle     time.Duration // between the start of the server and the load
 	alone      bool          // one client with one message after the other, not twenty
 	// play is one round against a server; nil: stream.
 	play func(ctx context.Context, r *rig, t *turn) (result, error)
@@ -30,6 +31,7 @@ type variant struct {
 	sign    dkim.Algorithm // the sender's domain has a key of this kind
 	waiting int            // messages in the queue when the server starts, for destinations that are down
 	dead    int            // messages for dead destinations accepted just before
+	ways    []string       // the ways of being dead, by their suffixes
 }
 
 func (s scenario) everyVariant() []variant {
@@ -60,14 +62,22 @@ func scenarios(scale float64) []scenario {
 		{key: "C", title: "100 KB, 100 domains", messages: n(6_000), size: 100 << 10, domains: 100},
 		{key: "D", title: "4 KB, 100 domains, 20 ms per round trip at the sink", messages: n(10_000), size: 4096, domains: 100, latency: 20 * time.Millisecond},
 		{
+			// A fresh server tries each destination a few times; what a waiting
+			// queue costs beyond that is seen after it.
 			key: "F", title: "A while others wait for 1,000 destinations that are down", only: postriderName,
-			messages: n(20_000), size: 4096, domains: 100,
+			messages: n(20_000), size: 4096, domains: 100, settle: 5 * time.Second,
 			variants: []variant{{name: "empty queue"}, {name: "a queue of " + grouped(n(1_000_000)), waiting: n(1_000_000)}},
 		},
 		{
 			key: "G", title: "4 KB, 5,000 healthy domains while 5,000 others are dead", only: postriderName,
 			messages: n(20_000), size: 4096, domains: healthyDomains,
-			variants: []variant{{name: "without the dead"}, {name: "half dead", dead: n(20_000)}},
+			variants: []variant{
+				{name: "without the dead"},
+				{name: "half dead", dead: n(20_000), ways: []string{downSuffix, holeSuffix, silentSuffix}},
+				{name: "half refusing", dead: n(20_000), ways: []string{downSuffix}},
+				{name: "half swallowed", dead: n(20_000), ways: []string{holeSuffix}},
+				{name: "half without DNS", dead: n(20_000), ways: []string{silentSuffix}},
+			},
 		},
 		{key: "H", title: "4 KB files in the spool directory", messages: n(100_000), size: 4096, domains: 100, only: postriderName, play: playSpool},
 		{key: "I", title: "an idle server, and single messages to it", messages: idleMessages, size: 4096, domains: idleMessages, play: playIdle},

@@ -27,13 +27,19 @@ func playStream(ctx context.Context, r *rig, t *turn) (res result, err error) {
 	}
 	defer s.end()
 	res.Ready, res.StartRSS = s.ready, memoryNow(s.proc.PID())
+	if err := wait(ctx, t.settle); err != nil {
+		return res, err
+	}
+	if s.before, err = measure(s.proc.PID()); err != nil {
+		return res, err
+	}
 	if t.variant.dead > 0 {
 		hole, err := newBlackHole(holeHost, 25)
 		if err != nil {
 			return res, err
 		}
 		defer hole.close()
-		if err := submitDead(ctx, t.variant.dead, t.way); err != nil {
+		if err := submitDead(ctx, t.variant, t.way); err != nil {
 			return res, err
 		}
 		if s.before, err = measure(s.proc.PID()); err != nil {
@@ -52,7 +58,9 @@ func playStream(ctx context.Context, r *rig, t *turn) (res result, err error) {
 	return res, nil
 }
 
-// submit sends the load of a turn to target and waits for it at the sink.
+// submit sends the load of a turn to target and waits for it at the sink. What
+// has not arrived when nothing comes any more is counted as lost, and the next
+// round begins.
 func (t *turn) submit(ctx context.Context, target string) (loaded *rehearsal.Result, began time.Time, err error) {
 	o := rehearsal.LoadOptions{
 		Target: target, Sessions: sessions, Messages: int64(t.messages), Size: t.size, Domains: t.domains, Way: t.way, Passage: t.passage,
@@ -68,7 +76,10 @@ func (t *turn) submit(ctx context.Context, target string) (loaded *rehearsal.Res
 	if loaded, err = runLoad(ctx, load, int64(t.messages)); err != nil {
 		return nil, began, err
 	}
-	return loaded, began, arrived(ctx, t.sink, loaded.Copies)
+	if err := arrived(ctx, t.sink, loaded.Copies); err != nil && !errors.Is(err, errStalled) {
+		return nil, began, err
+	}
+	return loaded, began, nil
 }
 
 // runLoad sends a load of which every message has to be accepted.
@@ -91,7 +102,10 @@ func (t *turn) fill(res *result, loaded *rehearsal.Result, began time.Time, used
 	stats, delivery := t.sink.Stats(), t.passage.Percentiles()
 	n := float64(t.messages)
 	res.Messages, res.Elapsed = t.messages, stats.Last.Sub(began)
-	res.Rate = n / res.Elapsed.Seconds()
+	if stats.Copies < loaded.Copies {
+		res.Elapsed = time.Since(began)
+	}
+	res.Rate = float64(stats.Copies) / res.Elapsed.Seconds()
 	res.CPU = time.Duration(float64(used.CPU) / n)
 	res.PeakRSS, res.Written = used.PeakRSS, float64(used.BytesWritten)/n
 	res.AcceptP50, res.AcceptP99 = loaded.Wait.P50, loaded.Wait.P99

@@ -29,7 +29,7 @@ func (r *report) printRates(w io.Writer) {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%.0f\t%s\t%.3f ms\t%d MB\t%.1f KB\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t\n",
 			m.Scenario, label(m.Server, m.Variant), m.Rate, r.compared(m), ms(m.CPU), m.PeakRSS/1e6, m.Written/1e3, syncsOf(m),
-			short(m.AcceptP50), short(m.AcceptP99), short(m.DeliverP50), short(m.DeliverP99), short(m.Ready), m.Lost, m.Duplicates)
+			short(m.AcceptP50), short(m.AcceptP99), deliverP50(m), short(m.DeliverP99), short(m.Ready), m.Lost, m.Duplicates)
 	}
 	t.Flush()
 }
@@ -65,7 +65,7 @@ func (r *report) printIdle(w io.Writer) {
 			shown = true
 		}
 		fmt.Fprintf(t, "%s\t%d MB\t%.1f\t%.2f %%\t%s\t%s\t%s\t%s\t%s\t\n", m.Server, m.StartRSS/1e6, m.WakeUps, 100*m.IdleCPU,
-			short(m.Ready), short(m.AcceptP50), short(m.AcceptP99), short(m.DeliverP50), short(m.DeliverP99))
+			short(m.Ready), short(m.AcceptP50), short(m.AcceptP99), deliverP50(m), short(m.DeliverP99))
 	}
 	t.Flush()
 }
@@ -113,6 +113,15 @@ func (r *report) printSyncs(w io.Writer) {
 		}
 		fmt.Fprintf(w, "  %s %-16s %d after a sync, %d without\n", m.Scenario, m.Server, m.Proven, m.Unsynced)
 	}
+}
+
+// deliverP50 may be 0: half of the messages had arrived before their clients
+// had read the 250.
+func deliverP50(m result) string {
+	if m.DeliverP50 == 0 && m.DeliverP99 > 0 {
+		return "0.0 ms"
+	}
+	return short(m.DeliverP50)
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
