@@ -83,7 +83,7 @@ func (x *idIndex) first(id ID) int32 {
 // add puts an entry before the others of its message.
 func (x *idIndex) add(i int32) {
 	if 4*(x.count+1) > 3*len(x.slots) {
-		x.grow()
+		x.resize(max(64, 2*len(x.slots)))
 	}
 	e := x.slab.at(i)
 	slot := x.find(e.id)
@@ -112,6 +112,9 @@ func (x *idIndex) remove(i int32) {
 	}
 	x.count--
 	x.empty(slot)
+	if len(x.slots) > smallIndex && 16*x.count < len(x.slots) {
+		x.resize(len(x.slots) / 4)
+	}
 }
 
 // empty frees a slot and moves up those behind it that want to be nearer to
@@ -128,9 +131,12 @@ func (x *idIndex) empty(slot int) {
 	}
 }
 
-func (x *idIndex) grow() {
+// smallIndex is the number of slots that are kept, however few are in use.
+const smallIndex = 1 << 14
+
+func (x *idIndex) resize(slots int) {
 	old := x.slots
-	x.slots = make([]int32, max(64, 2*len(old)))
+	x.slots = make([]int32, slots)
 	for _, s := range old {
 		if s != 0 {
 			x.slots[x.find(x.slab.at(s-1).id)] = s
