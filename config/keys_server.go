@@ -40,7 +40,7 @@ func topKeys() []Key {
 		{Path: "history_size", Default: `"1GB"`,
 			at:  on(func(c *Config) value { return size(&c.HistorySize, mega, 100*tera) }),
 			Doc: "How much disk the history may take; the oldest goes first."},
-		{Path: "min_free_space", Default: `"0B"`, Otherwise: "0B means 512MiB or 5 % of the file system, the smaller",
+		{Path: "min_free_space", Default: `"0B"`, Otherwise: "0B means 5 % of the file system, but between 128MiB and 512MiB, and a quarter at most",
 			at:  on(func(c *Config) value { return size(&c.MinFreeSpace, 0, 100*tera) }),
 			Doc: "Below this much free space under `state_dir` new mail is turned away for the time being (452), before the disk is full."},
 		{Path: "shutdown_grace", Default: `"30s"`,

@@ -28,7 +28,8 @@ type Options struct {
 	History     time.Duration // how long the history of ended messages is kept; 0: 7 days
 	HistorySize int64         // octets, about; 0: 1 GB
 	// MinFree is the floor of free space, in octets, under which Submit
-	// answers ErrFull; 0: 512 MiB or 5 % of the file system, the smaller.
+	// answers ErrFull; 0: 5 % of the file system, but between 128 and 512 MiB,
+	// and a quarter at most.
 	MinFree int64
 	// MemoryLimit is what the process may use, in octets: buffers and caches
 	// take shares of it where it is small; 0: no limit.

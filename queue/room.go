@@ -19,6 +19,9 @@ type diskSpace struct {
 
 const (
 	defaultMinFree = 512 << 20
+	// On a small file system 5 % would not take the memtables when they are
+	// written out, and the store would fail with space left.
+	leastMinFree = 128 << 20
 	// A large body takes one inode, and the store a few dozens.
 	minFreeInodes = 1000
 	// How often the file system is asked.
@@ -91,7 +94,7 @@ func (g *roomGauge) judgeDisk(s diskSpace) error {
 	}
 	floor := uint64(g.minFree)
 	if g.minFree == 0 {
-		floor = min(defaultMinFree, s.total/20)
+		floor = min(defaultMinFree, max(s.total/20, min(leastMinFree, s.total/4)))
 	}
 	if s.free < floor {
 		return fmt.Errorf("%w: %d MB are free on the queue's file system, %d MB are kept back",

@@ -28,8 +28,10 @@ func TestFullDisk(t *testing.T) {
 		"plenty":            {diskSpace{free: 1 << 40, total: 1 << 41, freeInodes: 1e6, totalInodes: 1e6}, false},
 		"no inodes counted": {diskSpace{free: 1 << 40, total: 1 << 41}, false},
 		"little":            {diskSpace{free: 100 << 20, total: 1 << 41}, true},
-		"small disk":        {diskSpace{free: 100 << 20, total: 1 << 30}, false},
-		"small full disk":   {diskSpace{free: 50 << 20, total: 1 << 30}, true},
+		"small disk":        {diskSpace{free: 200 << 20, total: 1 << 30}, false},
+		"very small disk":   {diskSpace{free: 60 << 20, total: 200 << 20}, false},
+		"small full disk":   {diskSpace{free: 100 << 20, total: 1 << 30}, true},
+		"very small, full":  {diskSpace{free: 40 << 20, total: 200 << 20}, true},
 		"few inodes":        {diskSpace{free: 1 << 40, total: 1 << 41, freeInodes: 10, totalInodes: 1e6}, true},
 		"no answer":         {diskSpace{err: errors.New("no answer")}, true},
 	} {

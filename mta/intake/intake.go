@@ -19,6 +19,7 @@ package intake
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -190,7 +191,12 @@ func (r *Receiver) refused(env *queue.Envelope, err *Error) {
 		r.opts.Observer.Refused(env.Origin.Via, err)
 	}
 	level := slog.LevelInfo
-	if err.Temporary() && err.Err != nil { // our own trouble
+	switch {
+	case errors.Is(err.Err, queue.ErrFull):
+		// The queue says once that it has begun and once that it is over: a
+		// line for each message would fill what is left of the disk.
+		level = slog.LevelDebug
+	case err.Temporary() && err.Err != nil: // our own trouble
 		level = slog.LevelError
 	}
 	if r.opts.Logger.Enabled(context.Background(), level) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,12 +25,14 @@ type clients struct {
 	moved   *sync.Cond // accepted grew, or paused or stopped changed
 	acked   map[string]bool
 	next    int
+	waits   []time.Duration // of the last acceptances, in a ring
+	wait    int             // the next place in it
 	paused  bool
 	stopped bool
 }
 
 func newClients(addr string, sessions, domains int) *clients {
-	c := &clients{addr: addr, domains: domains, acked: make(map[string]bool), paused: true}
+	c := &clients{addr: addr, domains: domains, acked: make(map[string]bool), waits: make([]time.Duration, 2*sessions), paused: true}
 	c.moved = sync.NewCond(&c.mu)
 	for range sessions {
 		c.wg.Go(c.submit)
@@ -70,12 +73,15 @@ func (c *clients) submit() {
 		}
 		id := fmt.Sprintf("<crash-%d@sender.test>", n)
 		to := fmt.Sprintf("user%d@d%d.crash.test", n, n%c.domains)
+		began := time.Now()
 		err := conn.SendMail("load@sender.test", []string{to}, strings.NewReader(letter(id, to)))
 		var refused *smtp.SMTPError
 		switch {
 		case err == nil:
 			c.mu.Lock()
 			c.acked[id] = true
+			c.waits[c.wait%len(c.waits)] = time.Since(began)
+			c.wait++
 			c.moved.Broadcast()
 			c.mu.Unlock()
 		case errors.As(err, &refused):
@@ -100,7 +106,15 @@ func (c *clients) set(paused, stopped bool) {
 }
 
 func (c *clients) resume() { c.set(false, false) }
-func (c *clients) pause()  { c.set(true, false) }
+
+// slowest is the longest that a client has lately waited for a 250.
+func (c *clients) slowest() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Max(c.waits)
+}
+
+func (c *clients) pause() { c.set(true, false) }
 
 // stop ends all sessions and waits for them.
 func (c *clients) stop() {

@@ -43,14 +43,21 @@ type Report struct {
 	Accepted   int // messages answered with 250
 	Arrived    int // of these
 	Lost       []string
-	Duplicates int // arrivals beyond the first of a message
-	InFlight   int // transactions that the receiving server had open at the kills, summed
-	Remaining  int // messages that the server still holds at the end
+	Duplicates int      // arrivals beyond the first of a message
+	Exposed    int      // deliveries in flight at the kills or in the last group of results before, summed
+	Repeated   []string // arrived again without having been exposed
+	Remaining  int      // messages that the server still holds at the end
 	Reopen     time.Duration
 }
 
-// ErrLost says that what was accepted has not arrived, or is stuck.
-var ErrLost = errors.New("crash: accepted mail is lost or stuck")
+// What may come of a run beside success.
+var (
+	// ErrLost: what was accepted has not arrived, or is stuck.
+	ErrLost = errors.New("crash: accepted mail is lost or stuck")
+	// ErrRepeated: mail was sent again although its delivery was over, and
+	// written down, before the kill.
+	ErrRepeated = errors.New("crash: mail was repeated that was not in flight")
+)
 
 const receiverHost = "127.0.0.41"
 
@@ -66,7 +73,8 @@ type run struct {
 	random   *rand.Rand
 }
 
-// Run kills and restarts, and answers with ErrLost where mail is missing.
+// Run kills and restarts, and answers with ErrLost where mail is missing, with
+// ErrRepeated where too much of it came twice.
 func Run(ctx context.Context, o Options) (Report, error) {
 	if o.Sessions == 0 {
 		o.Sessions = 20
@@ -99,6 +107,9 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	if len(r.report.Lost) > 0 || r.report.Remaining > 0 {
 		return r.report, ErrLost
+	}
+	if len(r.report.Repeated) > 0 {
+		return r.report, ErrRepeated
 	}
 	return r.report, nil
 }
@@ -149,11 +160,12 @@ func (r *run) cycles(ctx context.Context) error {
 			return fmt.Errorf("cycle %d: %w (see %s)", kill, err, server.Log)
 		}
 		pause(ctx, time.Duration(r.random.IntN(60))*time.Millisecond)
-		r.report.InFlight += r.receiver.open()
-		server.Kill()
-		r.report.Kills++
-		r.clients.pause()
-		fmt.Fprintf(r.Out, "kill %d of %d: %d accepted, %d arrived\n", kill, r.Cycles, r.clients.accepted(), r.receiver.distinct())
+		exposed, err := r.kill(ctx, server)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(r.Out, "kill %d of %d: %d accepted, %d arrived, %d exposed\n",
+			kill, r.Cycles, r.clients.accepted(), r.receiver.distinct(), exposed)
 	}
 	r.clients.stop()
 	server, err := r.start(ctx, r.Cycles+1)
@@ -162,6 +174,27 @@ func (r *run) cycles(ctx context.Context) error {
 	}
 	defer func() { _ = server.Terminate() }()
 	return r.drain(ctx, server)
+}
+
+// kill ends the server, and tells how many deliveries were exposed to it: those
+// that the receiving server answers from shortly before the kill on. "Shortly"
+// is the time in which a result is on the disk for sure. A result waits for the
+// group that is being written and then for its own, as an acceptance does: so
+// it is twice the longest that a client of this cycle has waited for its 250.
+func (r *run) kill(ctx context.Context, server *peers.Process) (exposed int, err error) {
+	since := time.Now().Add(-2 * r.clients.slowest())
+	server.Kill()
+	r.report.Kills++
+	r.clients.pause()
+	// What is still in the sockets arrives yet.
+	for deadline := time.Now().Add(r.Patience); r.receiver.open() > 0; pause(ctx, time.Millisecond) {
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return 0, errors.New("the receiving server's sessions do not end after the kill")
+		}
+	}
+	exposed = r.receiver.expose(since)
+	r.report.Exposed += exposed
+	return exposed, nil
 }
 
 // start runs the server and notes how long it takes until it greets.
@@ -214,15 +247,18 @@ func (r *run) account() {
 			r.report.Arrived++
 		}
 	}
-	for _, n := range seen {
+	for id, n := range seen {
 		r.report.Duplicates += n - 1
+		if n-1 > r.receiver.exposed[id] {
+			r.report.Repeated = append(r.report.Repeated, id)
+		}
 	}
 }
 
 // String is the report for people.
 func (r Report) String() string {
-	return fmt.Sprintf("%d kills: %d accepted, %d arrived, %d lost, %d remain in the queue, %d duplicates (%d transactions were open at the kills), longest start %v",
-		r.Kills, r.Accepted, r.Arrived, len(r.Lost), r.Remaining, r.Duplicates, r.InFlight, r.Reopen.Round(time.Millisecond))
+	return fmt.Sprintf("%d kills: %d accepted, %d arrived, %d lost, %d remain in the queue, %d duplicates of %d deliveries that were in flight or just over, %d of others, longest start %v",
+		r.Kills, r.Accepted, r.Arrived, len(r.Lost), r.Remaining, r.Duplicates, r.Exposed, len(r.Repeated), r.Reopen.Round(time.Millisecond))
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -21,8 +21,32 @@ type receiver struct {
 	listener net.Listener
 	inData   atomic.Int64 // transactions between MAIL and our final reply
 
-	mu   sync.Mutex
-	seen map[string]int // by Message-ID
+	mu      sync.Mutex
+	seen    map[string]int // by Message-ID
+	recent  []arrival      // since the last kill, in order
+	exposed map[string]int // how many kills a message's delivery was exposed to
+}
+
+// arrival is a message that came whole.
+type arrival struct {
+	id string
+	at time.Time
+}
+
+// expose counts the messages that have arrived since then as exposed to a
+// kill, and tells how many they are.
+func (r *receiver) expose(since time.Time) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, a := range r.recent {
+		if !a.at.Before(since) {
+			r.exposed[a.id]++
+			n++
+		}
+	}
+	r.recent = r.recent[:0]
+	return n
 }
 
 func newReceiver(addr string) (*receiver, error) {
@@ -30,7 +54,7 @@ func newReceiver(addr string) (*receiver, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &receiver{listener: l, seen: make(map[string]int)}
+	r := &receiver{listener: l, seen: make(map[string]int), exposed: make(map[string]int)}
 	r.server = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) {
 		return &session{receiver: r}, nil
 	}))
@@ -93,6 +117,7 @@ func (s *session) Data(body io.Reader) error {
 	}
 	s.receiver.mu.Lock()
 	s.receiver.seen[id]++
+	s.receiver.recent = append(s.receiver.recent, arrival{id, time.Now()})
 	s.receiver.mu.Unlock()
 	return nil
 }
