@@ -50,7 +50,7 @@ type lane struct {
 	limit         *throttle.Limit // its own; nil: none is set
 	maxRecipients int
 	hold          throttle.Hold // with laneHeld
-	paced         throttle.Hold // of a sender whose mail was postponed
+	paced         throttle.Hold // of a sender whose mail was postponed: the last of it
 	alarm         alarm
 	rest          time.Duration // the current one; doubles while DNS fails
 	restUntil     time.Time

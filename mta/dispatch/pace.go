@@ -34,7 +34,7 @@ func (d *Dispatcher) postpone(c *Claim, l *lane, now time.Time) bool {
 	} else {
 		h.Until = now.Add(reserveFor/2 + rand.N(reserveFor/2))
 	}
-	if h.Holds() && (!now.Before(l.paced.Until) || h.Until.Before(l.paced.Until)) {
+	if h.Holds() && h.Until.After(l.paced.Until) {
 		l.paced = h
 	}
 	d.mu.Unlock()
