@@ -5,6 +5,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,7 +25,8 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the command line as a user would. Each script has a zone of
 // its own at $DNS, which is empty until "publish FILE" adds the lines of a zone
-// file to it. Nobody listens on $FREE.
+// file to it. Nobody listens on $FREE, whose port is $FREEPORT, $FREEDNS and
+// $SUBMISSION. The sample messages are in $SPOOL.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	type zoneKey struct{}
@@ -33,7 +36,20 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			zone := resolvertest.Start(t)
 			e.Setenv("DNS", zone.Addr())
-			e.Setenv("FREE", freeAddress(t))
+			free := freeAddress(t)
+			_, port, err := net.SplitHostPort(free)
+			if err != nil {
+				return err
+			}
+			e.Setenv("FREE", free)
+			e.Setenv("FREEPORT", port)
+			e.Setenv("FREEDNS", freeAddress(t))
+			e.Setenv("SUBMISSION", freeAddress(t))
+			spool, err := filepath.Abs("../../testdata/spool")
+			if err != nil {
+				return err
+			}
+			e.Setenv("SPOOL", spool)
 			e.Values[zoneKey{}] = zone
 			return nil
 		},
@@ -67,21 +83,35 @@ func TestScripts(t *testing.T) {
 				if _, _, err := net.SplitHostPort(address); err != nil {
 					network, address = "unix", ts.MkAbs(address)
 				}
-				deadline := time.After(30 * time.Second)
-				again := time.NewTicker(10 * time.Millisecond)
-				defer again.Stop()
-				for {
-					conn, err := net.Dial(network, address)
-					if err == nil {
+				var err error
+				if !eventually(func() bool {
+					var conn net.Conn
+					if conn, err = net.Dial(network, address); err == nil {
 						conn.Close()
-						return
 					}
-					select {
-					case <-again.C:
-					case <-deadline:
-						ts.Fatalf("nobody answers: %v", err)
-					}
+					return err == nil
+				}) {
+					ts.Fatalf("nobody answers: %v", err)
 				}
+			},
+			// "becomes PATTERN PROGRAM ARGUMENTS" runs a program until what it
+			// prints matches.
+			"becomes": func(ts *testscript.TestScript, neg bool, args []string) {
+				pattern := regexp.MustCompile("(?m)" + args[0])
+				if !eventually(func() bool {
+					return ts.Exec(args[1], args[2:]...) == nil && pattern.MatchString(ts.ReadFile("stdout"))
+				}) {
+					ts.Fatalf("never printed %q", args[0])
+				}
+			},
+			// "remember NAME PATTERN" sets a variable to what the group of the
+			// pattern matches in the last output.
+			"remember": func(ts *testscript.TestScript, neg bool, args []string) {
+				m := regexp.MustCompile("(?m)" + args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+				if len(m) != 2 {
+					ts.Fatalf("no %q in the output", args[1])
+				}
+				ts.Setenv(args[0], m[1])
 			},
 			"mode": func(ts *testscript.TestScript, neg bool, args []string) {
 				info, err := os.Stat(ts.MkAbs(args[1]))
@@ -94,10 +124,26 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// freeAddress is one that a server of a script may take.
+// eventually tries until it is so, for half a minute at most.
+func eventually(so func() bool) bool {
+	deadline := time.After(30 * time.Second)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for !so() {
+		select {
+		case <-again.C:
+		case <-deadline:
+			return false
+		}
+	}
+	return true
+}
+
+// freeAddress is one that a server of a script may take. Connections of the
+// tests begin at 127.0.0.1, so that none of them takes its port meanwhile.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.2:0")
 	if err != nil {
 		t.Fatal(err)
 	}

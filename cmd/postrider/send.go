@@ -380,24 +380,37 @@ func verdictOf(m *wire.Message) error {
 	return nil
 }
 
-// lastWords is what an outcome said, and who said it.
+// lastWords is what an outcome said, who said it, and of which class that is.
 func lastWords(o *wire.Outcome) string {
 	if o == nil {
 		return "not yet tried"
 	}
+	text := replyWords(o)
+	var about []string
+	for _, s := range []string{o.MX, o.Class} {
+		if s != "" {
+			about = append(about, plain(s))
+		}
+	}
+	if len(about) > 0 {
+		text += " (" + strings.Join(about, ", ") + ")"
+	}
+	if o.InDoubt {
+		text += ", in doubt: the connection was lost after the whole message"
+	}
+	return strings.TrimSpace(text)
+}
+
+// replyWords is a reply, or our own words. Most servers begin theirs with the
+// enhanced status (RFC 2034, section 4): once is enough.
+func replyWords(o *wire.Outcome) string {
 	var b strings.Builder
 	if o.Code != 0 {
 		fmt.Fprintf(&b, "%d ", o.Code)
 	}
-	if o.Status != "" {
+	if o.Status != "" && o.Text != o.Status && !strings.HasPrefix(o.Text, o.Status+" ") {
 		b.WriteString(o.Status + " ")
 	}
 	b.WriteString(plain(o.Text))
-	if o.MX != "" {
-		fmt.Fprintf(&b, " (%s)", plain(o.MX))
-	}
-	if o.InDoubt {
-		b.WriteString(", in doubt: the connection was lost after the whole message")
-	}
-	return strings.TrimSpace(b.String())
+	return b.String()
 }

@@ -143,14 +143,7 @@ func outcomeText(o *wire.Outcome) string {
 	if o.Verdict != "delivered" && o.Stage != "" && o.Stage != "none" && o.Stage != "queue" {
 		b.WriteString(", " + stageText(o.Stage))
 	}
-	b.WriteString(": ")
-	if o.Code != 0 {
-		fmt.Fprintf(&b, "%d ", o.Code)
-	}
-	if o.Status != "" {
-		b.WriteString(o.Status + " ")
-	}
-	b.WriteString(plain(o.Text))
+	b.WriteString(": " + replyWords(o))
 	if o.Class != "" {
 		fmt.Fprintf(&b, " (%s)", plain(o.Class))
 	}
