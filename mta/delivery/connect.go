@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"postrider/mta/smtpclient"
@@ -39,6 +40,9 @@ type walk struct {
 	faults       int
 	allPermanent bool
 	sessions     int // that broke off
+
+	refused     netip.Addr // of a family that refused us by policy; see toOtherFamily
+	unreachable uint8      // families that we have no way to
 }
 
 func (w *walk) begin(a *Attempt, kind tlspolicy.Message, now time.Time) {
@@ -48,7 +52,11 @@ func (w *walk) begin(a *Attempt, kind tlspolicy.Message, now time.Time) {
 // note takes in why a candidate, or the transaction with it, failed.
 func (w *walk) note(f *fault) {
 	w.faults++
-	w.allPermanent = w.allPermanent && f.isPermanent
+	if f.isUnreachable {
+		w.unreachable |= unreachable(f.remote.IP.Is4())
+	}
+	// What one family refused for good stands where we have no way to the other.
+	w.allPermanent = w.allPermanent && (f.isPermanent || f.isUnreachable && w.refused.IsValid())
 	// What a host said tells more than that another was down.
 	if w.worst == nil || f.stage >= w.worst.stage || f.isAborted {
 		w.worst = f
@@ -112,6 +120,9 @@ func (c *carrier) pooled(hosts []PlannedHost) *session {
 			continue
 		}
 		for _, addr := range h.Addrs {
+			if !c.walk.takes(addr) {
+				continue
+			}
 			if s := c.pooledAt(h, d, h.AddrPort(addr)); s != nil {
 				return s
 			}
@@ -197,7 +208,9 @@ func (c *carrier) list() {
 		}
 		first := len(w.candidates)
 		for _, addr := range h.Addrs {
-			w.candidates = append(w.candidates, candidate{h, h.AddrPort(addr)})
+			if w.takes(addr) {
+				w.candidates = append(w.candidates, candidate{h, h.AddrPort(addr)})
+			}
 		}
 		shuffleFamilies(w.candidates[first:])
 	}
@@ -289,7 +302,7 @@ func (t *try) do() (*session, *fault) {
 	t.remote = &queue.Remote{Host: hostName(t.host), IP: t.addr.Addr(), Demand: t.demand().String()}
 	source, ok := t.source()
 	if !ok {
-		return nil, t.blame(&fault{stage: queue.StageConnect, status: "4.4.1",
+		return nil, t.blame(&fault{stage: queue.StageConnect, status: "4.4.1", isUnreachable: true,
 			text: fmt.Sprintf("%s cannot be reached: none of source_addresses is of its family", label)})
 	}
 	a.pool.makeRoom(t.addr.Addr())
@@ -333,6 +346,12 @@ func (t *try) do() (*session, *fault) {
 func (t *try) blame(f *fault) *fault {
 	f.remote = t.remote
 	return f
+}
+
+// hasSource reports whether there is an address to send from to one of its
+// family.
+func (a *Agent) hasSource(to netip.Addr) bool {
+	return len(a.o.Sources) == 0 || slices.ContainsFunc(a.o.Sources, func(s netip.Addr) bool { return s.Is4() == to.Is4() })
 }
 
 // source chooses the local address; the zero one leaves it to the system.

@@ -1,7 +1,10 @@
 package delivery
 
 import (
+	"net"
 	"net/netip"
+	"os"
+	"syscall"
 	"testing"
 
 	"postrider/mta/smtptest"
@@ -47,6 +50,33 @@ func TestRefusedByPolicyOverOneFamily(t *testing.T) {
 			}
 		})
 	}
+	t.Run("for now", func(t *testing.T) {
+		t.Parallel()
+		for reply, elsewhere := range map[string]bool{
+			"450 4.7.25 no PTR record": true, "451 4.7.23 the address has no PTR": true, "451 4.7.26 neither SPF nor DKIM": true,
+			"451 4.7.1 greylisted": false, "450 4.7.0 come back later": false,
+		} {
+			t.Run(reply, func(t *testing.T) {
+				t.Parallel()
+				s := newScene(t)
+				_, v4 := s.bothFamilies(smtptest.Script{On: map[string][]smtptest.Step{"RCPT": smtptest.Say(reply)}}, smtptest.Script{})
+				o := s.one("r@a.test")
+				if (o.Verdict == queue.Delivered) != elsewhere || v4.Sessions() > 0 != elsewhere {
+					t.Errorf("%d sessions with the other family: %s", v4.Sessions(), show(o))
+				}
+			})
+		}
+	})
+	t.Run("for now over both", func(t *testing.T) {
+		t.Parallel()
+		s := newScene(t)
+		say := smtptest.Script{On: map[string][]smtptest.Step{"MAIL": smtptest.Say("450 4.7.25 no PTR record")}}
+		v6, v4 := s.bothFamilies(say, say)
+		check(t, s.one("r@a.test"), want{queue.Deferred, queue.ScopeMessage, queue.StageMAIL, 450, "4.7.25", "no PTR"})
+		if v6.Sessions() != 1 || v4.Sessions() != 1 {
+			t.Errorf("%d and %d sessions", v6.Sessions(), v4.Sessions())
+		}
+	})
 	t.Run("over both", func(t *testing.T) {
 		t.Parallel()
 		s := newScene(t)
@@ -84,6 +114,68 @@ func TestRefusedByPolicyOverOneFamily(t *testing.T) {
 		check(t, second.outcome(t), want{queue.Failed, queue.ScopeMessage, queue.StageFinal, 550, "5.7.1", "spam"})
 		if v4.Sessions() != 0 {
 			t.Error("the other family was asked about this message")
+		}
+	})
+}
+
+// Where each host has one family, the other is that of the next host, at
+// whatever preference (RFC 5321, section 5.1); hosts of the family that was
+// refused are passed over.
+func TestNextHostHasTheOtherFamily(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	noPTR := smtptest.Script{On: map[string][]smtptest.Step{"RCPT": smtptest.Say("550 5.7.25 no PTR record")}}
+	first := s.host("mx1.a.test", noPTR)
+	same := s.host("mx2.a.test", smtptest.Script{})
+	six, err := smtptest.Start(netip.AddrPortFrom(netip.IPv6Loopback(), uint16(s.port)).String(), smtptest.Script{})
+	if err != nil {
+		t.Skipf("no IPv6 on this host: %v", err)
+	}
+	t.Cleanup(func() { six.Close() })
+	s.zone.Add("mx3.a.test. 300 IN AAAA ::1")
+	s.mx("a.test", "mx1.a.test", "mx2.a.test", "mx3.a.test")
+	o := s.one("r@a.test")
+	checkDelivered(t, o)
+	if o.Remote.Host != "mx3.a.test" || first.Sessions() != 1 || same.Sessions() != 0 {
+		t.Errorf("delivered to %s; %d and %d sessions with the others", o.Remote.Host, first.Sessions(), same.Sessions())
+	}
+}
+
+// A host with IPv4 alone must not keep for days what was refused for good,
+// because IPv6 might have been welcome.
+func TestRefusalStandsWhereWeLackTheOtherFamily(t *testing.T) {
+	t.Parallel()
+	t.Run("no source address", func(t *testing.T) {
+		t.Parallel()
+		s := newScene(t)
+		s.options.Sources = []netip.Addr{netip.MustParseAddr("127.77.255.2")}
+		s.host("mx1.a.test", smtptest.Script{On: map[string][]smtptest.Step{smtptest.OnEnd: smtptest.Say("550 5.7.1 spam")}})
+		s.zone.Add("mx2.a.test. 300 IN AAAA ::1")
+		s.mx("a.test", "mx1.a.test", "mx2.a.test")
+		check(t, s.one("r@a.test"), want{queue.Failed, queue.ScopeMessage, queue.StageFinal, 550, "5.7.1", "spam"})
+	})
+	t.Run("no route", func(t *testing.T) {
+		t.Parallel()
+		// What the dialer says is all that counts, so that no test needs a host without IPv6.
+		for err, isUnreachable := range map[syscall.Errno]bool{
+			syscall.ENETUNREACH: true, syscall.EADDRNOTAVAIL: true, syscall.EAFNOSUPPORT: true,
+			syscall.EHOSTUNREACH: false, syscall.ECONNREFUSED: false,
+		} {
+			six := &queue.Remote{IP: netip.MustParseAddr("2001:db8::1")}
+			after := dialFault("mx", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", err)})
+			after.remote = six
+			w := walk{allPermanent: true}
+			w.note(after)
+			if w.allPermanent || w.isUnreachable(false) != isUnreachable || w.isUnreachable(true) {
+				t.Errorf("%v before a refusal: %+v", err, w)
+			}
+			w = walk{allPermanent: true}
+			w.leaveFamily(netip.MustParseAddr("192.0.2.1"))
+			w.noteRefusal(&session{remote: &queue.Remote{}}, []queue.Outcome{{Verdict: queue.Failed, Code: 550, Status: "5.7.1"}})
+			w.note(after)
+			if w.allPermanent != isUnreachable {
+				t.Errorf("%v after a refusal for good: permanent %v", err, w.allPermanent)
+			}
 		}
 	})
 }

@@ -28,6 +28,8 @@ type fault struct {
 	// isOwn: the reason is this message, or we ended it; the host is not to blame.
 	isOwn     bool
 	isAborted bool
+	// isUnreachable: this host has no way to addresses of that family.
+	isUnreachable bool
 }
 
 // outcome is the fault as the end of an attempt, with others failed hosts
@@ -95,6 +97,7 @@ func dialFault(label string, err error) *fault {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		f.text = "timed out"
 	default:
+		f.isUnreachable = errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)
 		f.text = bareError(err)
 	}
 	f.text = fmt.Sprintf("connecting to %s failed: %s", label, f.text)
