@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"postrider/mta/smtpclient"
@@ -346,12 +345,6 @@ func (t *try) do() (*session, *fault) {
 func (t *try) blame(f *fault) *fault {
 	f.remote = t.remote
 	return f
-}
-
-// hasSource reports whether there is an address to send from to one of its
-// family.
-func (a *Agent) hasSource(to netip.Addr) bool {
-	return len(a.o.Sources) == 0 || slices.ContainsFunc(a.o.Sources, func(s netip.Addr) bool { return s.Is4() == to.Is4() })
 }
 
 // source chooses the local address; the zero one leaves it to the system.

@@ -46,7 +46,7 @@ func (c *carrier) hasOtherFamily(refused netip.Addr) bool {
 	if w.refused.IsValid() || w.isUnreachable(!refused.Is4()) {
 		return false
 	}
-	isOther := func(a netip.Addr) bool { return a.Is4() != refused.Is4() && c.agent.hasSource(a) }
+	isOther := func(a netip.Addr) bool { return a.Is4() != refused.Is4() }
 	for _, cand := range w.candidates[w.next:] {
 		if isOther(cand.addr.Addr()) {
 			return true
