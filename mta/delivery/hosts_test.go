@@ -203,15 +203,68 @@ func TestEqualHostsAreTakenAtRandom(t *testing.T) {
 
 func TestAddressLiteral(t *testing.T) {
 	t.Parallel()
-	s := newScene(t)
-	_, addr := s.listen(smtptest.Script{Extensions: modern})
-	domain := "[" + addr.String() + "]"
-	m := mail("r@" + domain)
-	s.deliver(m)
-	o := m.outcome(t)
-	checkDelivered(t, o)
-	if o.Remote.Host != domain {
-		t.Errorf("remote: %+v", o.Remote)
+	check := func(t *testing.T, s *scene, domain, host string) {
+		t.Helper()
+		m := mail("r@" + domain)
+		s.deliver(m)
+		o := m.outcome(t)
+		checkDelivered(t, o)
+		if o.Remote.Host != host {
+			t.Errorf("remote: %+v", o.Remote)
+		}
+	}
+	t.Run("IPv4", func(t *testing.T) {
+		t.Parallel()
+		s := newScene(t)
+		_, addr := s.listen(smtptest.Script{Extensions: modern})
+		check(t, s, "["+addr.String()+"]", "["+addr.String()+"]")
+	})
+	t.Run("IPv6", func(t *testing.T) {
+		t.Parallel()
+		s := newScene(t)
+		server, err := smtptest.Start("[::1]:0", smtptest.Script{Extensions: modern})
+		if err != nil {
+			t.Skipf("no IPv6 on this host: %v", err)
+		}
+		t.Cleanup(func() { server.Close() })
+		s.port = int(netip.MustParseAddrPort(server.Addr().String()).Port())
+		check(t, s, "[IPv6:::1]", "[::1]")
+		if tx := server.Transactions(); len(tx) != 1 || tx[0].Rcpts[0].Address != "r@[IPv6:::1]" {
+			t.Errorf("transactions: %+v", tx)
+		}
+	})
+}
+
+// A domain with more hosts and addresses than we ask at most costs no more of
+// our time than those.
+func TestHostsAndAddressesTriedAreCapped(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ hosts, each, want int }{
+		"11 hosts": {11, 1, 10}, "21 addresses": {7, 3, 20}, "one host of 21 addresses": {1, 21, 20},
+		"10 hosts of 2 addresses": {10, 2, 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			busy := smtptest.Script{On: map[string][]smtptest.Step{smtptest.OnConnect: smtptest.Do(smtptest.Step{Reply: "421 busy", Then: smtptest.Close})}}
+			var names []string
+			var servers []*smtptest.Server
+			for i := range tt.hosts {
+				names = append(names, fmt.Sprintf("mx%d.a.test", i))
+				for range tt.each {
+					servers = append(servers, s.host(names[i], busy))
+				}
+			}
+			s.mx("a.test", names...)
+			check(t, s.one("r@a.test"), want{queue.Deferred, queue.ScopeSite, queue.StageGreeting, 421, "4.3.2", "busy"})
+			tried := 0
+			for _, server := range servers {
+				tried += server.Sessions()
+			}
+			if tried != tt.want {
+				t.Errorf("%d of %d addresses were tried, want %d", tried, len(servers), tt.want)
+			}
+		})
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postrider/mta/smtpclient"
+	"postrider/mta/smtptest"
 )
 
 // Random gets, puts and expiries against what a list of idle sessions would do.
@@ -101,4 +102,33 @@ func TestPoolMakesRoomAtOneAddress(t *testing.T) {
 		t.Errorf("%d open to the address", n)
 	}
 	p.close()
+}
+
+// A connection from one of our addresses never stands in for one from another:
+// a receiver may have said yes to the one only.
+func TestSourceAddressesAreKeptApart(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	one, two := netip.MustParseAddr("127.77.255.3"), netip.MustParseAddr("127.77.255.4")
+	s.options.Sources = []netip.Addr{one, two}
+	s.host("mx1.a.test", smtptest.Script{Extensions: modern})
+	s.mx("a.test", "mx1.a.test")
+	checkDelivered(t, s.one("r@a.test"))
+	idle := s.agent.pool.oldest
+	if idle == nil || idle.key.source != idle.local {
+		t.Fatalf("idle: %+v", idle)
+	}
+	key := idle.key
+	if key.source = one; idle.local == one {
+		key.source = two
+	}
+	if got := s.agent.pool.get(key); got != nil {
+		t.Errorf("the connection from %v was taken for one from %v", got.local, key.source)
+	}
+	key.source = idle.local
+	got := s.agent.pool.get(key)
+	if got == nil {
+		t.Fatal("the connection is not there for its own address")
+	}
+	got.quit()
 }
