@@ -126,7 +126,7 @@ func TestMTASTSAndReports(t *testing.T) {
 		z.Add(domain+". 300 IN MX 10 "+mx+".", "_mta-sts."+domain+`. 300 IN TXT "v=STSv1; id=1"`, "mta-sts."+domain+". 300 IN A "+webHost)
 		w.publish(domain, "version: STSv1\r\nmode: "+mode+"\r\nmx: "+mx+"\r\nmax_age: 86400\r\n")
 	}
-	z.Add("mx."+bad+". 300 IN A "+receivingHost, "reports.test. 300 IN MX 10 "+host.name+".", "web.test. 300 IN A "+webHost,
+	z.Add("mx."+bad+". 300 IN A "+receivingHost, "plain.test. 300 IN MX 10 mx."+bad+".", "reports.test. 300 IN MX 10 "+host.name+".", "web.test. 300 IN A "+webHost,
 		"_smtp._tls."+lenient+`. 300 IN TXT "v=TLSRPTv1; rua=mailto:tls@reports.test,https://web.test/reports"`)
 	p := newPostrider(t, z.Addr(), r.port, "[tlsrpt]\ninterval = \"4s\"\n")
 	publishKeys(t, p, z, "sender.test")
@@ -139,6 +139,14 @@ func TestMTASTSAndReports(t *testing.T) {
 	p.traceWith(waiting, "4.7.5 the TLS handshake with mx.bad.test ")
 	p.traceWith(p.submitTo("a@"+lenient), " unverified (asked for: enable (MTA-STS only testing)): 250 ")
 	p.wantMetric(`postrider_connections_total{demand="verify",reached="verified",source="MTA-STS"}`, "1")
+
+	// What a message itself asks for (RFC 8689).
+	p.traceWith(p.submitTo("required@"+good, "--require-tls"), " verified (asked for: verify (MTA-STS)): 250 ")
+	if params := host.params("required@" + good); !strings.Contains(params, " REQUIRETLS") {
+		t.Errorf("MAIL had the parameters %q, without REQUIRETLS", params)
+	}
+	p.traceWith(p.submitTo("a@plain.test", "--require-tls"), "5.7.30 mx.bad.test is not used: the message demands TLS to an authenticated host")
+	p.traceWith(p.submitTo("a@"+bad, "--header", "TLS-Required: No"), " unverified (asked for: enable (message)): 250 ")
 
 	// The report by mail walks the ring, signed; the one by HTTPS has the same.
 	waitFor(t, "the reports", func() bool { return len(w.taken()) > 0 && len(host.mailTo("tls@reports.test")) > 0 })
@@ -176,8 +184,8 @@ func TestMTASTSAndReports(t *testing.T) {
 	p.start()
 	p.traceWith(p.submitTo("a@"+bad), "4.7.5 the TLS handshake with mx.bad.test ")
 	p.wantExplained("a@"+bad, "TLS: verify, from MTA-STS")
-	if n := len(r.messages()); n != 1 {
-		t.Errorf("%d messages arrived at the host without a valid certificate, want the one of mode testing", n)
+	if n := len(r.messages()); n != 2 {
+		t.Errorf("%d messages arrived at the host without a valid certificate, want that of mode testing and that which demands no TLS", n)
 	}
 }
 
@@ -194,7 +202,7 @@ func verifiedHost(t *testing.T, ca *smtptest.CA, z *resolvertest.Zone, port int)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := smtptest.Start(net.JoinHostPort(addr, strconv.Itoa(port)), smtptest.Script{Name: name, Extensions: []string{"STARTTLS", "PIPELINING", "8BITMIME"}, TLS: config})
+	s, err := smtptest.Start(net.JoinHostPort(addr, strconv.Itoa(port)), smtptest.Script{Name: name, Extensions: []string{"STARTTLS", "PIPELINING", "8BITMIME", "REQUIRETLS"}, TLS: config})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,6 +221,16 @@ func (v verified) mailTo(address string) [][]byte {
 		}
 	}
 	return all
+}
+
+// params are those of the MAIL command of a message that was taken over TLS.
+func (v verified) params(to string) string {
+	for _, tx := range v.Transactions() {
+		if tx.IsTLS && tx.IsAccepted && tx.Rcpts[0].Address == to {
+			return " " + tx.FromParams
+		}
+	}
+	return ""
 }
 
 // reportOf unpacks the report in a message, whose signatures must be good.

@@ -36,10 +36,11 @@ func (r *receiver) keyDigest() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// submit hands a message in by the command line and answers its ID.
-func (p *postrider) submitTo(to string) string {
+// submitTo hands a message in by the command line and answers its ID.
+func (p *postrider) submitTo(to string, flags ...string) string {
 	p.t.Helper()
-	out := p.run("", "send", "--config", p.config, "--from", "root@sender.test", "--to", to, "--subject", "disk", "full")
+	args := append([]string{"send", "--config", p.config, "--from", "root@sender.test", "--to", to, "--subject", "disk"}, flags...)
+	out := p.run("", append(args, "full")...)
 	m := regexp.MustCompile(`queued as ([0-9a-z]{26})`).FindStringSubmatch(out)
 	if m == nil {
 		p.t.Fatalf("send: %s", out)
