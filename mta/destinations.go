@@ -12,6 +12,7 @@ import (
 	"postrider/mta/dispatch"
 	"postrider/mta/metrics"
 	"postrider/mta/tlspolicy"
+	"postrider/queue"
 	"postrider/resolver"
 )
 
@@ -93,6 +94,14 @@ type attemptCounter struct{ *metrics.Metrics }
 // Attempt implements dispatch.Observer.
 func (c attemptCounter) Attempt(a *dispatch.Attempt) {
 	c.Metrics.Attempt(a.Outcomes, a.Timing, a.At.Sub(a.Envelope.ArrivedAt))
+}
+
+// givenUp counts and logs a recipient that failed in the queue. The queue tells
+// of none before Run, when the metrics are there.
+func (m *MTA) givenUp(now time.Time, env *queue.Envelope, r *queue.Recipient, o *queue.Outcome) {
+	m.metrics.GivenUp(o)
+	m.log.Info("failed", "id", env.ID.String(), "from", env.Sender, "to", r.Address, "domain", r.Domain,
+		"status", o.Status, "reply", o.Text, "class", string(o.Class), "delay", now.Sub(env.ArrivedAt).Round(time.Millisecond))
 }
 
 // connectionObservers all learn of every connection.

@@ -123,6 +123,7 @@ func (m *MTA) openState(context.Context) error {
 		MinFree:     m.cfg.MinFreeSpace,
 		MemoryLimit: limit,
 		Pressure:    guard.Check,
+		GivenUp:     m.givenUp,
 	})
 	if err != nil {
 		return err

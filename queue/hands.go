@@ -47,6 +47,7 @@ func (q *Queue) obey(m *message, r int32, o order, at int64) bool {
 		q.finish(m, r, StatusFailed, &Outcome{Verdict: Failed, Scope: ScopeRecipient, Stage: StageQueue,
 			Status: "5.3.0", Text: clip(text), Class: ClassOperator})
 		q.owe(m, r, NoticeFailure, at, 0)
+		q.tellGivenUp(m, r, at)
 	}
 	s.dirty = true
 	h := q.happen(m, r, o.kind, nil)

@@ -37,6 +37,10 @@ type Options struct {
 	// Pressure tells why there is no memory for more mail; nil: there is. It is
 	// asked about once a second while mail comes in. Optional.
 	Pressure func() error
+	// GivenUp is told of a recipient that failed here and not in an attempt: its
+	// time is over, or somebody said so by hand. It is called with the queue's
+	// lock held, must not block, and keeps nothing. Optional.
+	GivenUp func(now time.Time, env *Envelope, r *Recipient, o *Outcome)
 
 	fs           vfs.FS           // nil: the operating system's
 	space        func() diskSpace // nil: asks the file system

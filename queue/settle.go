@@ -106,6 +106,13 @@ func (q *Queue) expire(m *message, r int32, last *Outcome, at int64) {
 	q.finish(m, r, StatusFailed, o)
 	q.owe(m, r, NoticeFailure, at, 0)
 	q.happen(m, r, EventExpired, o)
+	q.tellGivenUp(m, r, at)
+}
+
+func (q *Queue) tellGivenUp(m *message, r int32, at int64) {
+	if q.opts.GivenUp != nil {
+		q.opts.GivenUp(timeOf(at), m.env, &m.env.Recipients[r], m.states[r].last)
+	}
 }
 
 // finish gives a recipient its final state.

@@ -84,7 +84,7 @@ func New(o Options) (*Metrics, error) {
 		classes = append(classes, string(c))
 	}
 	m.deferred = r.counters("recipients_deferred_total", "Attempts that were deferred, for each recipient.", "class", classes)
-	m.bounced = r.counters("recipients_bounced_total", "Recipients that were given up: refused for good, or expired.", "class", classes)
+	m.bounced = r.counters("recipients_bounced_total", "Recipients that were given up: refused for good, expired, or failed by hand.", "class", classes)
 	m.refused = r.refusals()
 	phases := r.histograms("attempt_phase_seconds", "How the time of an attempt was spent; connect only where a connection was opened.", "phase", []string{"connect", "transfer"}, deliveryBuckets)
 	m.connect, m.transfer = phases["connect"], phases["transfer"]
@@ -187,6 +187,9 @@ func (m *Metrics) outcome(o *queue.Outcome, sinceArrival time.Duration) {
 		m.inDoubt.Inc()
 	}
 }
+
+// GivenUp counts a recipient that failed in the queue and not in an attempt.
+func (m *Metrics) GivenUp(o *queue.Outcome) { count(m.bounced, string(o.Class)) }
 
 func count(by map[string]prometheus.Counter, word string) {
 	c, ok := by[word]

@@ -97,8 +97,10 @@ func TestAttempts(t *testing.T) {
 		queue.Timing{Connect: time.Second, Transfer: time.Second}, 3*time.Second)
 	m.Attempt([]queue.Outcome{{Verdict: queue.Failed, Stage: queue.StageRCPT, Class: "never heard of"}}, queue.Timing{}, 0)
 	m.Attempt([]queue.Outcome{{Verdict: queue.Deferred, Stage: queue.StageFinal, InDoubt: true}}, queue.Timing{}, 0)
+	m.GivenUp(&queue.Outcome{Verdict: queue.Failed, Class: queue.ClassExpired})
 	m.Attempt([]queue.Outcome{{Verdict: queue.Untried}, {Verdict: 200, Stage: 200}}, queue.Timing{}, 0)
 	expect(t, r,
+		`postrider_recipients_bounced_total{class="expired"} 1`,
 		`postrider_recipients_bounced_total{class="mailbox-full"} 0`,
 		`postrider_recipients_bounced_total{class="other"} 1`,
 		`postrider_recipients_bounced_total{class="policy"} 0`,
