@@ -77,10 +77,8 @@ func (l lanes) Lane(now time.Time, domain string) (wire.Lane, bool) {
 		Site: lane.Site, Waits: lane.Why, Until: lane.Until,
 		LastError: lane.LastError, Connections: lane.Connections,
 	}
-	for _, s := range l.AllSites(now) {
-		if s.Name == lane.Site {
-			shown.Connections, shown.Window = s.Connections, s.Window
-		}
+	if lane.Site != "" {
+		shown.Connections, shown.Window = lane.SiteConnections, lane.Window
 	}
 	return shown, true
 }

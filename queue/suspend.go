@@ -41,11 +41,17 @@ func (s *Suspension) sameScope(o *Suspension) bool {
 	return s.Domain == o.Domain && s.Site == o.Site && s.Sender == o.Sender && s.Tag == o.Tag
 }
 
+// Matches reports whether it holds the mail of a sender ("": the null sender)
+// with a tag to a domain of a site.
+func (s *Suspension) Matches(sender, tag, domain, site string) bool {
+	return (s.Domain == "" || matchDomain(s.Domain, domain)) &&
+		(s.Site == "" || s.Site == site) &&
+		(s.Tag == "" || s.Tag == tag) &&
+		matchSender(s.Sender, sender)
+}
+
 func (s *Suspension) matches(q *Queue, e *entry, ln *lane) bool {
-	return (s.Domain == "" || matchDomain(s.Domain, ln.name)) &&
-		(s.Site == "" || s.Site == ln.site) &&
-		(s.Tag == "" || s.Tag == q.tags.text(e.tag)) &&
-		matchSender(s.Sender, q.senders.text(e.sender))
+	return s.Matches(q.senders.text(e.sender), q.tags.text(e.tag), ln.name, ln.site)
 }
 
 // suspended reports whether any suspension matches an entry.

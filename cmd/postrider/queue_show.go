@@ -20,8 +20,8 @@ func showList(w io.Writer, messages []wire.Message, now time.Time) {
 		for j := range m.Recipients {
 			r := &m.Recipients[j]
 			last = t.add(id, age, size, statusText(r), nextText(r, now), from, angle(r.Address))
-			if r.Last != nil {
-				last.below = lastWords(r.Last)
+			if r.Last != nil || r.Waits != "" {
+				last.below = stateWords(r, now)
 			}
 			id, age, size, from = "", "", "", ""
 		}
@@ -37,6 +37,24 @@ func statusText(r *wire.Recipient) string {
 		return r.Status
 	}
 	return fmt.Sprintf("%s, %s", r.Status, count(r.Attempts, "try", "tries"))
+}
+
+// stateWords is what the last attempt came to, and what holds the next one.
+func stateWords(r *wire.Recipient, now time.Time) string {
+	text := lastWords(r.Last)
+	if r.Waits != "" {
+		text += "; " + waitsText(r.Waits, r.WaitsUntil, now)
+	}
+	return text
+}
+
+// waitsText says what is waited for, and for how much longer.
+func waitsText(what string, until, now time.Time) string {
+	text := plain(what)
+	if !until.IsZero() {
+		text += ", for " + span(max(0, until.Sub(now))) + " more"
+	}
+	return text
 }
 
 func nextText(r *wire.Recipient, now time.Time) string {
@@ -78,7 +96,7 @@ func showMessage(w io.Writer, m *wire.Message, now time.Time, zone *time.Locatio
 		if !r.Open() && !r.LastAt.IsZero() {
 			when = clock(r.LastAt, zone)
 		}
-		t.add(angle(r.Address), statusText(r), when).below = lastWords(r.Last)
+		t.add(angle(r.Address), statusText(r), when).below = stateWords(r, now)
 	}
 	t.write(w)
 }
@@ -186,11 +204,7 @@ func laneText(l *wire.Lane, now time.Time) string {
 	}
 	var parts []string
 	if l.Waits != "" {
-		text := plain(l.Waits)
-		if !l.Until.IsZero() {
-			text += ", for " + span(max(0, l.Until.Sub(now))) + " more"
-		}
-		parts = append(parts, text)
+		parts = append(parts, waitsText(l.Waits, l.Until, now))
 	}
 	if l.LastError != "" {
 		parts = append(parts, "last: "+plain(l.LastError))

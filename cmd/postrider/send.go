@@ -362,7 +362,7 @@ func (f *sendFlags) report(w io.Writer, in *wire.Injected) error {
 	if !*f.json {
 		var t table
 		for _, r := range in.Message.Recipients {
-			t.add(r.Status, plain(r.Address), lastWords(r.Last))
+			t.add(r.Status, plain(r.Address), stateWords(&r, time.Now()))
 		}
 		t.write(w)
 	}

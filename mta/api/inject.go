@@ -57,6 +57,8 @@ func (s *Server) inject(w http.ResponseWriter, r *http.Request) error {
 		// The message is ours, whatever comes of looking at it.
 		if out.Message, err = s.await(r.Context(), id, wait); err != nil {
 			s.log.Warn("cannot tell what became of a message", "id", out.ID, "error", err)
+		} else {
+			s.holds(s.opts.Now()).tell(out.Message)
 		}
 	}
 	w.Header().Set("Location", "/v1/messages/"+out.ID)

@@ -40,6 +40,7 @@ func (s *Server) message(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.holds(s.opts.Now()).tell(m)
 	return answer(w, http.StatusOK, m)
 }
 
@@ -117,6 +118,7 @@ func (s *Server) history(w http.ResponseWriter, r *http.Request) error {
 	m, err := s.lookUp(id)
 	switch {
 	case err == nil:
+		s.holds(s.opts.Now()).tell(m)
 		out.Message = m
 	case !errors.Is(err, queue.ErrNotFound):
 		return err
@@ -163,6 +165,10 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) error {
 	})
 	if err != nil {
 		return err
+	}
+	holds := s.holds(s.opts.Now())
+	for i := range out.Messages {
+		holds.tell(&out.Messages[i])
 	}
 	return answer(w, http.StatusOK, out)
 }

@@ -18,6 +18,10 @@ type Lane struct {
 	Until  time.Time // when that ends; zero: not known, or nothing to wait for
 	// Connections are the ones that carry it now.
 	Connections int
+	// SiteConnections are those of its site, and Window how many that may have
+	// open at present; 0: no limit.
+	SiteConnections, Window int
+
 	PlanUntil   time.Time
 	LastError   string
 	LastErrorAt time.Time
@@ -73,16 +77,13 @@ func (d *Dispatcher) describe(l *lane, now time.Time) Lane {
 	v := Lane{Domain: l.domain, State: stateWords[l.state], Connections: l.workers,
 		PlanUntil: l.planUntil, LastError: l.lastError, LastErrorAt: l.lastErrorAt}
 	if l.path != nil {
-		v.Site = l.path.site.name
+		s := l.path.site
+		v.Site, v.SiteConnections, v.Window = s.name, s.limit.InUse(), s.limit.Window()
 		for i := range l.plan.Hosts {
 			v.Hosts = append(v.Hosts, l.plan.Hosts[i].Name)
 		}
 	}
 	switch l.state {
-	case laneEmpty:
-		if now.Before(l.paced.Until) {
-			v.Why, v.Until = l.paced.String(), l.paced.Until
-		}
 	case laneRouting:
 		v.Why = "its mail hosts are being looked for"
 	case laneResting:
@@ -97,6 +98,9 @@ func (d *Dispatcher) describe(l *lane, now time.Time) Lane {
 			}
 		}
 		v.Why, v.Until = h.String(), h.Until
+	}
+	if v.Why == "" && now.Before(l.paced.Until) { // some of its mail
+		v.Why, v.Until = l.paced.String(), l.paced.Until
 	}
 	return v
 }

@@ -45,6 +45,10 @@ type Recipient struct {
 	Status   string    `json:"status"` // waiting, active, held, delivered, failed, cancelled
 	Attempts int       `json:"attempts"`
 	DueAt    time.Time `json:"due_at,omitzero"`
+	// Waits says in words what holds a waiting recipient beside its schedule,
+	// and WaitsUntil when that ends, as far as is known.
+	Waits      string    `json:"waits,omitempty"`
+	WaitsUntil time.Time `json:"waits_until,omitzero"`
 	Last     *Outcome  `json:"last,omitempty"`
 	LastAt   time.Time `json:"last_at,omitzero"`
 	Notify   []string  `json:"notify,omitempty"` // never, success, failure, delay
