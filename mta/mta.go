@@ -265,6 +265,7 @@ func (m *MTA) openWaysOut(context.Context) error {
 		deliverer = silent{}
 	}
 	sites := dispatch.DefaultSites()
+	files := fileLimit()
 	m.dispatch = dispatch.New(dispatch.Options{
 		Source:               m.source(),
 		Planner:              sitedPlanner{m.planner, sites, m.queue},
@@ -278,6 +279,8 @@ func (m *MTA) openWaysOut(context.Context) error {
 		MessagesPerMinute:    m.cfg.Delivery.MaxMessagesPerMinute,
 		MaxRecipients:        m.cfg.Delivery.MaxRecipientsPerTransaction,
 		BackoffFirst:         min(time.Minute, m.cfg.Delivery.Retry[0]),
+		Aside:                min(8*m.cfg.Delivery.MaxConnections, files/4),
+		HangingLookups:       min(maxHangingLookups, files/4),
 		Grace:                m.cfg.ShutdownGrace,
 		Observer:             attemptCounter{m.metrics},
 		Logger:               m.log,

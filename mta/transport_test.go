@@ -214,6 +214,7 @@ func (m *oneMessage) Content() (*queue.Content, error) {
 	return &queue.Content{Data: []byte(oneContent), Size: int64(len(oneContent))}, nil
 }
 func (m *oneMessage) Next() (*delivery.Attempt, bool) { return nil, false }
+func (m *oneMessage) Connecting(bool)                 {}
 func (m *oneMessage) Done(_ *delivery.Attempt, r *delivery.Report) {
 	m.outcome = r.Outcomes[0]
 }

@@ -30,6 +30,9 @@ type Work interface {
 	// Done is called once for every attempt, in no certain order. The report is
 	// valid until Done returns; its Outcomes belong to whom they are handed to.
 	Done(a *Attempt, r *Report)
+	// Connecting tells that an address is called, which may take long where
+	// nobody answers, and then that it answered or was given up.
+	Connecting(isConnecting bool)
 }
 
 // Report is what came of an attempt.

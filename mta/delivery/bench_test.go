@@ -13,6 +13,7 @@ import (
 type benchWork struct{ a Attempt }
 
 func (w *benchWork) Next() (*Attempt, bool) { return &w.a, true }
+func (w *benchWork) Connecting(bool)        {}
 func (w *benchWork) Done(*Attempt, *Report) {}
 
 // BenchmarkAttempt is what delivery adds to a message on an open connection:

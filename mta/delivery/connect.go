@@ -376,6 +376,8 @@ func (t *try) dial(source netip.Addr) (net.Conn, error) {
 	if !t.plan.Fixed {
 		d.Control = t.agent.o.Guard.Control
 	}
+	t.work.Connecting(true)
+	defer t.work.Connecting(false)
 	return d.DialContext(t.ctx, "tcp", t.addr.String())
 }
 

@@ -163,6 +163,8 @@ type workList struct {
 	done  int
 }
 
+func (w *workList) Connecting(bool) {}
+
 func (w *workList) Next() (*Attempt, bool) {
 	if len(w.left) == 0 {
 		return nil, false

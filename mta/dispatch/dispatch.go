@@ -33,6 +33,10 @@ type Options struct {
 	// the time for one; 0: 2 min.
 	Lookups    int
 	LookupTime time.Duration
+	// Aside is how many connections may be waited for that do not answer,
+	// beside Connections; 0: eight times as many. HangingLookups is the same for
+	// Lookups; 0: 25 times as many.
+	Aside, HangingLookups int
 	// BackoffFirst is how long dead hosts, or a failing DNS, are left alone at
 	// first; 0: 1 min. It doubles up to BackoffLongest; 0: 30 min.
 	BackoffFirst, BackoffLongest time.Duration
@@ -57,6 +61,8 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MaxRecipients, 100)
 	setDefault(&o.Lookups, 200)
 	setDefault(&o.LookupTime, 2*time.Minute)
+	setDefault(&o.Aside, 8*o.Connections)
+	setDefault(&o.HangingLookups, 25*o.Lookups)
 	setDefault(&o.BackoffFirst, time.Minute)
 	setDefault(&o.BackoffLongest, 30*time.Minute)
 	setDefault(&o.Grace, 30*time.Second)
@@ -85,6 +91,7 @@ type Dispatcher struct {
 	sites     map[string]*site
 	senders   map[string]*throttle.Limit // by key, those that have a rate
 	total     *throttle.Limit
+	aside     int         // workers whose connection is being made for long; total does not count them
 	waiting   ring[*site] // for what the total allows
 	roomAlarm alarm       // when the total may allow more
 	idle      ring[*lane] // empty lanes, the one that is idle for longest first
@@ -207,6 +214,8 @@ func (d *Dispatcher) newLane(domain string) *lane {
 // wakeLane is the end of a lane's wait.
 func (d *Dispatcher) wakeLane(l *lane, now time.Time) {
 	switch l.state {
+	case laneRouting:
+		d.hang(l)
 	case laneResting:
 		d.route(l)
 	case laneHeld:

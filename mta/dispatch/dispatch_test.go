@@ -62,24 +62,66 @@ func TestConnectionsAreReusedWhileThereIsWork(t *testing.T) {
 
 func TestLookupsAreBounded(t *testing.T) {
 	t.Parallel()
+	for name, c := range map[string]struct {
+		takes time.Duration
+		want  int
+	}{
+		"answering": {40 * time.Millisecond, 7},
+		"hanging":   {time.Second, 7 + 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run(t, func(o *Options, w *world) {
+				o.Lookups, o.HangingLookups = 7, 5
+				w.planner.answer = func(context.Context, string) (*delivery.Plan, error) {
+					time.Sleep(c.takes)
+					return nil, nil
+				}
+			}, func(w *world) {
+				for i := range 100 {
+					w.queue.submit(fmt.Sprintf("d%d.test", i), 1)
+				}
+				pass(20 * time.Second)
+				if w.planner.mostAtOnce() != c.want {
+					t.Errorf("%d lookups at once, want %d", w.planner.most, c.want)
+				}
+				for i := range 100 {
+					if w.queue.count(fmt.Sprintf("d%d.test", i), queue.Delivered) != 1 {
+						t.Errorf("d%d.test was not delivered", i)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Connections that nobody answers are bounded too, and leave the others alone.
+func TestConnectionsAsideAreBounded(t *testing.T) {
+	t.Parallel()
 	run(t, func(o *Options, w *world) {
-		o.Lookups = 7
-		w.planner.answer = func(context.Context, string) (*delivery.Plan, error) {
-			time.Sleep(100 * time.Millisecond)
-			return nil, nil
+		o.Connections, o.Aside = 10, 30
+		w.deliver.connects = func(p *delivery.Plan) time.Duration {
+			if p.Domain == "ok.test" {
+				return 0
+			}
+			return 30 * time.Second
 		}
 	}, func(w *world) {
 		for i := range 100 {
 			w.queue.submit(fmt.Sprintf("d%d.test", i), 1)
 		}
 		pass(10 * time.Second)
-		if w.planner.mostAtOnce() != 7 {
-			t.Errorf("%d lookups at once, want 7", w.planner.most)
+		if n := w.deliver.mostOpen(""); n != 40 {
+			t.Errorf("%d connections at once, want 10 and 30 aside", n)
 		}
-		for i := range 100 {
-			if w.queue.count(fmt.Sprintf("d%d.test", i), queue.Delivered) != 1 {
-				t.Errorf("d%d.test was not delivered", i)
-			}
+		w.queue.submit("ok.test", 1)
+		pass(time.Minute)
+		if w.queue.count("ok.test", queue.Delivered) != 1 {
+			t.Error("not delivered when a place was free again")
+		}
+		pass(2 * time.Minute)
+		if f := w.Figures(); f.Connections != 0 {
+			t.Errorf("%+v", f)
 		}
 	})
 }

@@ -320,9 +320,10 @@ func (r route) FixedRoute(context.Context, []string) (*resolver.Route, error) {
 // fakeDeliverer plays hosts by script, and watches how many connections each
 // has.
 type fakeDeliverer struct {
-	t      *testing.T
-	takes  time.Duration // per message
-	script func(plan *delivery.Plan, a *delivery.Attempt) delivery.Report
+	connects func(*delivery.Plan) time.Duration // how long a connection takes to be made; nil: no time
+	t        *testing.T
+	takes    time.Duration // per message
+	script   func(plan *delivery.Plan, a *delivery.Attempt) delivery.Report
 
 	mu       sync.Mutex
 	open     map[string]int // by site, and "" for all
@@ -346,6 +347,13 @@ func (f *fakeDeliverer) Deliver(ctx context.Context, plan *delivery.Plan, first 
 		f.most[key] = max(f.most[key], f.open[key])
 	}
 	f.mu.Unlock()
+	if f.connects != nil {
+		if took := f.connects(plan); took > 0 {
+			work.Connecting(true)
+			time.Sleep(took)
+			work.Connecting(false)
+		}
+	}
 	for a, ok := first, true; ok; a, ok = work.Next() {
 		r := f.attempt(ctx, plan, a)
 		work.Done(a, &r)

@@ -55,7 +55,8 @@ type lane struct {
 	rest          time.Duration // the current one; doubles while DNS fails
 	restUntil     time.Time
 
-	workers   int // that carry it now
+	workers   int  // that carry it now
+	isHanging bool // with laneRouting: see hang
 	idleSince time.Time
 	idleTurn  node[*lane] // in Dispatcher.idle while state is laneEmpty
 	isSlow    bool        // its last lookup failed for lack of time

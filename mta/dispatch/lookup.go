@@ -18,6 +18,7 @@ const slowLookup = time.Second
 // lookups are the plans that are looked for, a bounded number at a time.
 type lookups struct {
 	running, slow int
+	hanging       int // of which nothing was heard for a while; not in running
 	waiting       ring[*lane]
 	waitingSlow   ring[*lane] // hung before: they get at most half of the places
 }
@@ -50,8 +51,22 @@ func (d *Dispatcher) startLookups() {
 		l.turn.leave()
 		q.running++
 		d.running.Add(1)
+		d.set(&l.alarm, time.Now().Add(asideAfter))
 		go d.lookup(l, l.isSlow)
 	}
+}
+
+// hang lets another lookup begin while that of the lane waits for an answer, as
+// with connections; see asideAfter.
+func (d *Dispatcher) hang(l *lane) {
+	q := &d.lookups
+	if q.hanging >= d.o.HangingLookups {
+		return
+	}
+	l.isHanging = true
+	q.hanging++
+	q.running--
+	d.startLookups()
 }
 
 // lookup finds the plan of a lane and ends its state laneRouting.
@@ -65,20 +80,26 @@ func (d *Dispatcher) lookup(l *lane, wasSlow bool) {
 		err = context.Cause(ctx)
 	}
 	cancel()
-	switch {
-	case err == nil:
-		d.mu.Lock()
+	d.mu.Lock()
+	d.set(&l.alarm, time.Time{})
+	isHanging := l.isHanging
+	l.isHanging = false
+	if err == nil {
 		l.rest, l.isSlow = 0, false
 		now := time.Now()
 		d.join(l, plan, now)
 		d.ready(l, now)
-		d.mu.Unlock()
-	case d.ctx.Err() != nil: // we stop; that says nothing about the domain
-	default:
+	}
+	d.mu.Unlock()
+	if err != nil && d.ctx.Err() == nil { // that we stop says nothing about the domain
 		d.unroutable(l, delivery.PlanOutcome(err), time.Since(began) >= slowLookup)
 	}
 	d.mu.Lock()
-	d.lookups.running--
+	if isHanging {
+		d.lookups.hanging--
+	} else {
+		d.lookups.running--
+	}
 	if wasSlow {
 		d.lookups.slow--
 	}

@@ -28,6 +28,7 @@ type path struct {
 	ready   ring[*lane]
 	turn    node[*path] // in site.ready while it has ready lanes and is not dead
 	workers int
+	aside   int // of them; see aside.go
 	alarm   alarm
 }
 

@@ -44,6 +44,10 @@ func (d *Dispatcher) reserve(s *site, now time.Time) *worker {
 	}
 	for n := s.ready.count; n > 0; n-- {
 		p, _ := s.ready.turn()
+		if p.aside > 0 && p.aside == p.workers {
+			p.turn.leave() // Connecting offers it again
+			continue
+		}
 		if h := p.limit.Connection(now); h.Holds() {
 			d.rest(p, h)
 			continue

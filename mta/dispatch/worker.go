@@ -27,12 +27,18 @@ type worker struct {
 	path    *path
 	lane    *lane // that it takes from at present
 	isProbe bool
+	isAside bool  // total does not count it
+	alarm   alarm // when it steps aside
 	turnAt  time.Time
 	first   *inFlight
 	spare   []*inFlight
 }
 
-func newWorker(d *Dispatcher) *worker { return &worker{d: d} }
+func newWorker(d *Dispatcher) *worker {
+	w := &worker{d: d}
+	w.alarm.ring = w.stepAside
+	return w
+}
 
 // begin lets the worker run. The lock need not be held.
 func (w *worker) begin() {

@@ -158,6 +158,10 @@ func (l *Limit) Close(probe bool) {
 	}
 }
 
+// Resume counts a connection again that was given back while it was being made.
+// It is no new one to the rate, and may be one too many for a moment.
+func (l *Limit) Resume() { l.window.inUse++ }
+
 // Send counts a message; PutBack undoes it where there was none to send.
 func (l *Limit) Send(now time.Time) { l.messages.take(now) }
 
