@@ -17,6 +17,8 @@ func (c converter) Convert(content delivery.Opener, need delivery.Need) (smtpcli
 	m, err := c.intake.Convert(content.Content, need.SevenBit)
 	var unfit *intake.Unfit
 	switch {
+	case errors.Is(err, intake.ErrFits):
+		return smtpclient.Body{}, nil, delivery.ErrFits
 	case errors.As(err, &unfit):
 		return smtpclient.Body{}, nil, &delivery.Unconvertible{Status: unfit.Status, Reason: unfit.Reason}
 	case err != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -89,8 +90,8 @@ type Connection struct {
 type Converter interface {
 	// Convert gives the content with the changes that need asks for, signed
 	// anew; the closer gives back what it holds. An *Unconvertible is for good:
-	// the message cannot be converted, or would break. Any other error is
-	// trouble of our own that may pass.
+	// the message cannot be converted, or would break. ErrFits: it can go as it
+	// is. Any other error is trouble of our own that may pass.
 	Convert(content Opener, need Need) (smtpclient.Body, io.Closer, error)
 }
 
@@ -102,10 +103,13 @@ type Unconvertible struct {
 
 func (e *Unconvertible) Error() string { return e.Reason }
 
-// Need is what keeps a message from being sent as it is.
+// ErrFits is what a Converter says of a message that needs no conversion.
+var ErrFits = errors.New("the message needs no conversion")
+
+// Need is what may keep a message from being sent as it is.
 type Need struct {
 	SevenBit     bool // the host lacks 8BITMIME: header and body
-	ASCIIHeaders bool // the host lacks SMTPUTF8: the header
+	ASCIIHeaders bool // the host lacks SMTPUTF8: the header, and those of its parts
 }
 
 // Agent carries attempts out. It is safe for concurrent use; each Deliver is

@@ -151,7 +151,8 @@ func (f *flight) downgrade(s *session, need *Need) bool {
 		f.postpone(s, openOutcome(err))
 		return false
 	}
-	need.ASCIIHeaders = !isPlain
+	// Parts have headers, too, which only who takes the body apart can see.
+	need.ASCIIHeaders = !isPlain || env.Body == queue.Body8BitMIME
 	return true
 }
 
@@ -230,6 +231,8 @@ func (f *flight) convert(s *session, convert Converter, need Need) bool {
 	body, closer, err := convert.Convert(f.attempt.Content, need)
 	var unfit *Unconvertible
 	switch {
+	case errors.Is(err, ErrFits):
+		return true
 	case errors.As(err, &unfit):
 		f.refuse(s, unfit.Status, fmt.Sprintf("%s, and cannot be converted: %s", needs, unfit.Reason))
 		return false

@@ -3,6 +3,7 @@ package delivery
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,8 +65,8 @@ func Test8BitMail(t *testing.T) {
 		"offered":                           {[]string{"8BITMIME"}, nil, "BODY=8BITMIME", want{}},
 		"not offered":                       {nil, nil, "", says(failed, "needs 8BITMIME")},
 		"converted":                         {[]string{"SIZE"}, converter{}, fmt.Sprintf("SIZE=%d", len(converted)), want{}},
-		"cannot be converted":               {nil, converter{&Unconvertible{"5.6.3", "it is signed"}}, "", says(failed, "cannot be converted: it is signed")},
-		"conversion fails":                  {nil, converter{errBroken}, "", says(deferred, "converting it failed: checksum")},
+		"cannot be converted":               {nil, converter{err: &Unconvertible{"5.6.3", "it is signed"}}, "", says(failed, "cannot be converted: it is signed")},
+		"conversion fails":                  {nil, converter{err: errBroken}, "", says(deferred, "converting it failed: checksum")},
 		"too large when converted":          {[]string{fmt.Sprintf("SIZE %d", len(converted)-1)}, converter{}, "", large},
 		"SMTPUTF8 does not stand in for it": {[]string{"SMTPUTF8"}, converter{}, "", want{}},
 	} {
@@ -94,9 +95,21 @@ func Test8BitMail(t *testing.T) {
 
 const converted = "Subject: converted\r\n\r\nseven bits\r\n"
 
-type converter struct{ err error }
+type converter struct {
+	err  error
+	fits bool // what has an ASCII header
+}
 
-func (c converter) Convert(_ Opener, _ Need) (smtpclient.Body, io.Closer, error) {
+func (c converter) Convert(o Opener, _ Need) (smtpclient.Body, io.Closer, error) {
+	if c.fits {
+		content, err := o.Content()
+		if err != nil {
+			return smtpclient.Body{}, nil, err
+		}
+		if isPlain, _ := asciiUntilBlankLine(content.Data); isPlain {
+			return smtpclient.Body{}, nil, ErrFits
+		}
+	}
 	if c.err != nil {
 		return smtpclient.Body{}, nil, c.err
 	}
@@ -172,6 +185,58 @@ func TestSMTPUTF8HeaderIsConverted(t *testing.T) {
 	checkDelivered(t, m.outcome(t))
 	if tx := mx.Transactions()[0]; string(tx.Content) != converted || tx.FromParams != "BODY=8BITMIME" {
 		t.Errorf("received %+v", tx)
+	}
+}
+
+// Messages that need conversion and such that do not, over one connection: each
+// goes with the BODY that is true of it.
+func TestConvertedAndOthersOverOneConnection(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.options.Converter = converter{fits: true}
+	mx := s.host("mx1.a.test", smtptest.Script{Extensions: []string{"8BITMIME", "PIPELINING", "CHUNKING"}, On: map[string][]smtptest.Step{
+		"RCPT TO:<no@": smtptest.Say("550 5.1.1 no such user")}})
+	s.mx("a.test", "mx1.a.test")
+	refused := mail("no@a.test") // what it leaves behind is reset
+	refused.attempt.Envelope.Body = queue.Body8BitMIME
+	var all []*letter
+	var wants []string
+	for _, tt := range []struct {
+		content string
+		utf8    bool
+		body    queue.BodyType
+		params  string
+		sent    string
+	}{
+		{"Subject: grüße\r\n\r\nx\r\n", true, queue.Body8BitMIME, "BODY=8BITMIME", converted},
+		{hello, false, queue.Body7Bit, "", hello},
+		{"Subject: x\r\n\r\ngrüße\r\n", true, queue.Body8BitMIME, "BODY=8BITMIME", "Subject: x\r\n\r\ngrüße\r\n"}, // the converter says that it fits
+		{"Subject: x\r\n\r\ngrüße\r\n", false, queue.Body8BitMIME, "BODY=8BITMIME", "Subject: x\r\n\r\ngrüße\r\n"},
+		{hello, false, queue.Body7Bit, "", hello},
+	} {
+		m := mail("r@a.test")
+		m.content = tt.content
+		m.attempt.Envelope.SMTPUTF8, m.attempt.Envelope.Body = tt.utf8, tt.body
+		m.attempt.Envelope.Size = int64(len(tt.content))
+		all = append(all, m)
+		wants = append(wants, tt.params+": "+tt.sent)
+	}
+	s.deliver(append([]*letter{all[0], refused}, all[1:]...)...)
+	for _, m := range all {
+		checkDelivered(t, m.outcome(t))
+	}
+	check(t, refused.outcome(t), want{queue.Failed, queue.ScopeRecipient, queue.StageRCPT, 550, "5.1.1", "no such user"})
+	var got []string
+	for _, tx := range mx.Transactions() {
+		if tx.IsAccepted {
+			got = append(got, tx.FromParams+": "+string(tx.Content))
+		}
+	}
+	if !slices.Equal(got, wants) {
+		t.Errorf("got %q\nwant %q", got, wants)
+	}
+	if v := mx.Violations(); mx.Sessions() != 1 || len(v) > 0 {
+		t.Errorf("%d sessions, %q", mx.Sessions(), v)
 	}
 }
 

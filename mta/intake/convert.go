@@ -19,6 +19,9 @@ type Unfit struct {
 
 func (e *Unfit) Error() string { return e.Reason }
 
+// ErrFits says that a message can go as it is stored.
+var ErrFits = errors.New("the message needs no conversion")
+
 // Converted is a message as one host gets it. It is used by one goroutine and
 // must be closed.
 type Converted struct {
@@ -42,8 +45,8 @@ func (c *Converted) Close() error {
 // 6531); for those without 8BITMIME (RFC 6152) the text as well. It is the one
 // exception to "what is stored is what is sent", and what it makes is not
 // stored. open gives the content and is called twice, so that a message of any
-// size is converted in little memory. An *Unfit comes back for this message
-// again and again; any other error is trouble of ours.
+// size is converted in little memory. ErrFits and an *Unfit come back for this
+// message again and again; any other error is trouble of ours.
 func (r *Receiver) Convert(open func() (*queue.Content, error), toSevenBit bool) (*Converted, error) {
 	c := conversion{r: r, open: open}
 	if err := c.plan(toSevenBit); err != nil {
@@ -74,11 +77,21 @@ func (c *conversion) plan(toSevenBit bool) error {
 	if c.header, err = recode.Fold(header, 1); err != nil {
 		return unfit("5.6.7", err)
 	}
-	if !toSevenBit {
-		return nil
+	// The headers of parts count as well (RFC 6532, section 3).
+	fit, status := recode.ASCIIHeaders, "5.6.7"
+	if toSevenBit {
+		fit, status = recode.SevenBit, "5.6.3"
 	}
-	c.text, err = recode.New(c.header, s.text, s.bodyLine, recode.SevenBit)
-	return unfit("5.6.3", err)
+	if c.text, err = recode.New(c.header, s.text, s.bodyLine, fit); err != nil {
+		return unfit(status, err)
+	}
+	if !c.text.Changes() {
+		if bytes.Equal(c.header, s.header) {
+			return ErrFits
+		}
+		c.text = nil // copied, without another look at it
+	}
+	return nil
 }
 
 // unfit is what a plan that failed means.

@@ -194,6 +194,46 @@ func TestConvertTheHeaderAlone(t *testing.T) {
 	verify(t, got, record)
 }
 
+// A host with 8BITMIME and without SMTPUTF8 takes the octets of a text, and not
+// those of a part's header.
+func TestConvertTheHeadersOfParts(t *testing.T) {
+	t.Parallel()
+	multipart := func(kind, header, text string) string {
+		return mimeHead + "Content-Type: multipart/" + kind + "; boundary=b\r\n\r\n--b\r\n" + header + "\r\n\r\n" + text + "\r\n--b--\r\n"
+	}
+	s := newShelf(t)
+	r, record := signing(t, s)
+	for name, tt := range map[string]struct {
+		message string
+		want    string // in what is sent
+		status  string // where it cannot be
+	}{
+		"text":                {multipart("mixed", "Content-Description: Grüße\r\nContent-Transfer-Encoding: 8bit", "Grüße"), "\r\nContent-Description: =?utf-8?b?R3LDvMOfZQ==?=\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGrüße\r\n", ""},
+		"message in it":       {multipart("mixed", "Content-Type: message/rfc822", "Subject: Grüße\r\n\r\nGrüße"), "\r\nSubject: =?utf-8?b?R3LDvMOfZQ==?=\r\n\r\nGrüße\r\n", ""},
+		"header of both":      {strings.Replace(multipart("mixed", "Content-Description: ü", "Grüße"), "MIME-Version", "Subject: ü\r\nMIME-Version", 1), "\r\nSubject: =?utf-8?b?w7w=?=\r\n", ""},
+		"name of a file":      {multipart("mixed", `Content-Disposition: attachment; filename="Grüße"`, "x"), "", "5.6.7"},
+		"below a signature":   {multipart("signed", "Content-Description: Grüße", "x"), "", "5.6.7"},
+		"in the content only": {multipart("mixed", "Content-Transfer-Encoding: 8bit", "Grüße"), "", "fits"},
+	} {
+		m := meta()
+		m.Envelope.SMTPUTF8 = true
+		mustTake(t, r, m, tt.message)
+		if tt.status == "" {
+			got := convert(t, r, opener(s, false), false)
+			verify(t, got, record)
+			if !strings.Contains(got, tt.want) {
+				t.Errorf("%s: sent:\n%s", name, got)
+			}
+			continue
+		}
+		_, err := r.Convert(opener(s, false), false)
+		var unfit *intake.Unfit
+		if errors.As(err, &unfit) && unfit.Status != tt.status || unfit == nil && (tt.status != "fits" || err != intake.ErrFits) {
+			t.Errorf("%s: %v, want %s", name, err, tt.status)
+		}
+	}
+}
+
 func TestConversionThatWouldBreakTheMessage(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)

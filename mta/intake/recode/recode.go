@@ -1,7 +1,8 @@
 // Package recode changes the encoding of a message's parts, and nothing that a
 // reader sees of them, so that the message fits a way that is narrower than its
 // content: lines of at most 998 octets (RFC 5321, section 4.5.3.1.6), or
-// seven bits (RFC 6152, section 3).
+// seven bits (RFC 6152, section 3), or headers in ASCII (for hosts without
+// SMTPUTF8, RFC 6531).
 //
 // A Plan is made in one pass over the body and carried out in a second one, so
 // that a message of any size is rewritten in little memory. Text becomes
@@ -25,8 +26,9 @@ import (
 type Fit uint8
 
 const (
-	ShortLines Fit = 1 << iota // lines of at most MaxLine octets
-	SevenBit                   // no octet beyond ASCII
+	ShortLines   Fit = 1 << iota // lines of at most MaxLine octets
+	SevenBit                     // no octet beyond ASCII
+	ASCIIHeaders                 // none in the header of a part; the content stays as it is
 )
 
 // MaxLine is the most octets of a line, without its CRLF.
@@ -121,12 +123,12 @@ func (s *survey) part(p *part, header []byte, top bool) error {
 
 // headerNeeds reports whether the header of a part does not fit.
 func (p *Plan) headerNeeds(header []byte) bool {
-	return p.fit&ShortLines != 0 && longLine(header) || p.fit&SevenBit != 0 && hasEightBit(header)
+	return p.fit&ShortLines != 0 && longLine(header) || p.fit&(SevenBit|ASCIIHeaders) != 0 && hasEightBit(header)
 }
 
 // fixHeader makes a part's header fit.
 func fixHeader(header []byte, line int, fit Fit) ([]byte, error) {
-	if fit&SevenBit != 0 {
+	if fit&(SevenBit|ASCIIHeaders) != 0 {
 		header = EncodeWords(header)
 	}
 	return Fold(header, line)
