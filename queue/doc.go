@@ -7,9 +7,10 @@
 // recipient, so that "A was taken, B was told to wait" never sends to A again.
 //
 // The queue knows no clock: time comes in as now, always explicit. It knows
-// nothing of DNS, connections or policy. It owns two goroutines, both inside
-// Run: the writer that commits what claims settle, and the janitor that unlinks
-// body files that are no longer needed and cuts the history.
+// nothing of DNS, connections or policy. It owns three goroutines, all inside
+// Run: the writer that commits what claims settle, the janitor that unlinks
+// body files that are no longer needed and cuts the history, and one that
+// makes room in the store while the disk is short of it.
 //
 // Delivery is at least once. A message that Submit accepted is on stable
 // storage. A claim that was lost in a crash becomes due again.

@@ -137,7 +137,8 @@ type Queue struct {
 		id  ID
 	}
 
-	reopenAfter time.Duration // the first wait for a failed store
+	reopenAfter  time.Duration // the first wait for a failed store
+	reclaimAfter time.Duration // the first wait for room on a short disk
 
 	entryMoved func(ref, pos int32)
 	laneMoved  func(ref, pos int32)
@@ -149,13 +150,14 @@ type Queue struct {
 func Open(opts Options) (*Queue, error) {
 	opts.setDefaults()
 	q := &Queue{
-		opts:        opts,
-		log:         opts.Logger,
-		fs:          opts.fs,
-		changed:     make(chan struct{}, 1),
-		trims:       make(chan time.Time, 1),
-		chance:      rand.Float64,
-		reopenAfter: reopenAfter,
+		opts:         opts,
+		log:          opts.Logger,
+		fs:           opts.fs,
+		changed:      make(chan struct{}, 1),
+		trims:        make(chan time.Time, 1),
+		chance:       rand.Float64,
+		reopenAfter:  reopenAfter,
+		reclaimAfter: reclaimAfter,
 	}
 	q.numbers = uint32(randomUint64()) // two records of one moment are not to meet after a restart
 	q.entryMoved = func(ref, pos int32) { q.slab.at(ref).pos = pos }
@@ -299,13 +301,15 @@ func (q *Queue) openFormat() error {
 // NewID makes an ID: unique across nodes, ordered by time.
 func (q *Queue) NewID(now time.Time) ID { return q.ids.next(now) }
 
-// Run owns the settle writer and the janitor, who removes the files of ended
-// messages and cuts the history, until ctx ends. It returns when both have
-// ended and everything settled before is on disk.
+// Run owns the settle writer, the janitor, who removes the files of ended
+// messages and cuts the history, and what makes room on a disk that is short
+// of it, until ctx ends. It returns when all have ended and everything settled
+// before is on disk.
 func (q *Queue) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	wg.Go(func() { q.clean(stop) })
+	wg.Go(func() { q.reclaim(ctx) })
 	err := q.write(ctx)
 	close(stop)
 	wg.Wait()

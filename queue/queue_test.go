@@ -63,6 +63,7 @@ func (q *testQueue) start() {
 	}
 	q.chance = func() float64 { return 0.5 } // no jitter
 	q.reopenAfter = time.Millisecond
+	q.reclaimAfter = time.Millisecond
 	q.run()
 }
 

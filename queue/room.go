@@ -39,9 +39,13 @@ type roomGauge struct {
 	asked   atomic.Int64 // when, unix nanoseconds
 	submits atomic.Uint32
 	verdict atomic.Pointer[roomVerdict]
+	short   chan struct{} // capacity 1: the disk is short of space
 }
 
-type roomVerdict struct{ err error }
+type roomVerdict struct {
+	err  error
+	disk bool // that is short, not the memory
+}
 
 func (g *roomGauge) init(q *Queue) {
 	g.minFree, g.memory, g.log = q.opts.MinFree, q.opts.Pressure, q.log
@@ -50,6 +54,7 @@ func (g *roomGauge) init(q *Queue) {
 		dir := q.opts.Dir
 		g.ask = func() diskSpace { return askFileSystem(dir) }
 	}
+	g.short = make(chan struct{}, 1)
 	g.verdict.Store(&roomVerdict{})
 }
 
@@ -69,8 +74,14 @@ func (g *roomGauge) err() error { return g.verdict.Load().err }
 
 // pronounce makes a verdict known. Whoever reads the log learns of the first
 // of many that are alike.
-func (g *roomGauge) pronounce(err error) {
-	before := g.verdict.Swap(&roomVerdict{err})
+func (g *roomGauge) pronounce(v roomVerdict) {
+	before, err := g.verdict.Swap(&v), v.err
+	if v.disk && !before.disk {
+		select {
+		case g.short <- struct{}{}:
+		default:
+		}
+	}
 	switch {
 	case err != nil && before.err == nil:
 		g.log.Warn("new mail is turned away for the time being", "error", err)
@@ -79,13 +90,21 @@ func (g *roomGauge) pronounce(err error) {
 	}
 }
 
-func (g *roomGauge) judge() error {
-	if g.memory != nil {
-		if err := g.memory(); err != nil {
-			return fmt.Errorf("%w: %w", ErrFull, err)
+// look judges anew, and reports whether the disk is short of space.
+func (g *roomGauge) look() bool {
+	v := g.judge()
+	g.pronounce(v)
+	return v.disk
+}
+
+func (g *roomGauge) judge() roomVerdict {
+	err := g.judgeDisk(g.ask())
+	if err == nil && g.memory != nil {
+		if merr := g.memory(); merr != nil {
+			return roomVerdict{err: fmt.Errorf("%w: %w", ErrFull, merr)}
 		}
 	}
-	return g.judgeDisk(g.ask())
+	return roomVerdict{err: err, disk: err != nil}
 }
 
 func (g *roomGauge) judgeDisk(s diskSpace) error {

@@ -29,6 +29,7 @@ const (
 type gate struct {
 	vfs.FS
 	fail   func(error)
+	spare  *atomic.Bool // see Store.Spare
 	closed atomic.Bool
 	writes sync.RWMutex // held for reading while something is changed
 	// stranded: a goroutine was stopped for good, so the instance cannot be
@@ -116,7 +117,14 @@ func (g *gate) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.Open
 	return g.file(f, name), nil
 }
 
+// ReuseForWrite may make a new file in place of the old one, says its contract.
 func (g *gate) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (f vfs.File, err error) {
+	if g.spare.Load() {
+		if err := g.change("remove", from, func() error { return g.FS.Remove(from) }); err != nil {
+			return nil, err
+		}
+		return g.Create(to, c)
+	}
 	err = g.change("reuse", from, func() error { f, err = g.FS.ReuseForWrite(from, to, c); return err })
 	if err != nil {
 		return nil, err
@@ -175,6 +183,9 @@ func (f *gatedFile) WriteAt(p []byte, off int64) (n int, err error) {
 }
 
 func (f *gatedFile) Preallocate(off, n int64) error {
+	if f.g.spare.Load() {
+		return nil
+	}
 	return f.g.quiet(func() error { return f.File.Preallocate(off, n) })
 }
 

@@ -250,7 +250,7 @@ func (s *Store) mendTables() error {
 // openPlain opens a database that is used by the mender only.
 func (s *Store) openPlain(opts Options) (*pebble.DB, error) {
 	in := &instance{log: opts.Logger, broken: make(chan struct{}), notify: make(chan struct{}, 1)}
-	in.gate = &gate{FS: opts.FS, fail: in.fail}
+	in.gate = &gate{FS: opts.FS, fail: in.fail, spare: &s.spare}
 	return s.openWithin(in, opts)
 }
 

@@ -22,7 +22,7 @@ func (s *Store) open() (*instance, error) {
 	if old := s.cur.Load(); old != nil {
 		old.gate.drain()
 	}
-	in.gate = &gate{FS: s.opts.FS, fail: in.fail}
+	in.gate = &gate{FS: s.opts.FS, fail: in.fail, spare: &s.spare}
 	db, err := s.openMending(in)
 	if err != nil {
 		in.gate.shut()

@@ -82,6 +82,7 @@ type Store struct {
 	wantMend  atomic.Bool  // a table is damaged
 	mends     atomic.Int32 // by copying, in this process
 	mended    atomic.Bool  // see Mended
+	spare     atomic.Bool  // see Spare
 }
 
 // Open opens the database, or makes it where there is none. One with a damaged
