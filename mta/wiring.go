@@ -29,6 +29,7 @@ func resolverOptions(cfg *config.Config) resolver.Options {
 		TrustAD:     cfg.Resolver.TrustAD == config.TrustADYes,
 		AutoTrustAD: cfg.Resolver.TrustAD == config.TrustADAuto,
 		Timeout:     cfg.Resolver.Timeout,
+		Hanging:     min(maxHangingLookups, fileLimit()/4),
 		OwnAddrs:    cfg.PublicAddresses,
 	}
 	if cfg.Hostname != "" {

@@ -48,7 +48,8 @@ const (
 	maxTries       = 6
 	triesOfOne     = 3
 	roundsOfMany   = 2
-	maxInFlight    = 256              // queries at one time; each has a socket
+	maxInFlight    = 256              // queries at one time that are being answered
+	defaultHanging = 4000             // queries at one time that nobody answers
 	maxLookup      = 20 * time.Second // of one question with all its aliases
 	dockerResolver = "127.0.0.11"     // of container networks: a forwarder, whatever it says
 )
@@ -66,6 +67,7 @@ type Options struct {
 	Order          FamilyOrder   // of the addresses of a host
 	OwnNames       []string      // the names that are ourselves: they cut an MX list (RFC 5321, section 5.1)
 	OwnAddrs       []netip.Addr  // our addresses, those that the world sees included: likewise
+	Hanging        int           // queries at one time that nobody answers, each with a socket; 0: 4,000
 	HostsFile      string        // asked before DNS for fixed hosts; empty: /etc/hosts
 }
 
@@ -76,7 +78,7 @@ type Resolver struct {
 	own      atomic.Pointer[ownHost]
 	cache    *cache
 	flights  flights
-	inFlight chan struct{}
+	inFlight places
 	now      func() time.Time
 }
 
@@ -88,7 +90,7 @@ func New(o Options) (*Resolver, error) {
 	r := &Resolver{
 		options:  o,
 		servers:  &serverList{conf: resolvConf},
-		inFlight: make(chan struct{}, maxInFlight),
+		inFlight: newPlaces(maxInFlight, o.Hanging),
 		now:      time.Now,
 	}
 	var err error
@@ -114,6 +116,7 @@ func (o *Options) setDefaults() error {
 	setDefault(&o.MinTTL, defaultMinTTL)
 	setDefault(&o.MaxTTL, defaultMaxTTL)
 	setDefault(&o.CacheSize, defaultCacheSize)
+	setDefault(&o.Hanging, defaultHanging)
 	setDefault(&o.HostsFile, "/etc/hosts")
 	if o.MaxTTL < o.MinTTL {
 		return fmt.Errorf("the longest life in the cache (%s) is shorter than the shortest (%s)", o.MaxTTL, o.MinTTL)
@@ -275,12 +278,11 @@ type tryError struct {
 
 func (r *Resolver) askServer(ctx context.Context, s *server, q question, seen []string) (finding, *tryError) {
 	at := s.addr.String()
-	select {
-	case r.inFlight <- struct{}{}:
-		defer func() { <-r.inFlight }()
-	case <-ctx.Done():
-		return finding{}, &tryError{Error: failure(Timeout, q.name, q.typeName(), at, errBusy)}
+	leave, err := r.inFlight.enter(ctx)
+	if err != nil {
+		return finding{}, &tryError{Error: failure(Timeout, q.name, q.typeName(), at, err)}
 	}
+	defer leave()
 	startedAt := r.now()
 	m, qerr := query(ctx, s.addr, q, r.options.Timeout)
 	now := r.now()
