@@ -34,9 +34,9 @@ func (t *tlsRecorder) Connection(c *delivery.Connection) {
 	}
 	failure := t.failure(c)
 	now := time.Now()
-	isDANE := c.Demand.Source == tlspolicy.FromDANE
+	isDANE := c.Demand.Source == tlspolicy.FromDANE || c.Demand.TLSAUnusable
 	if isDANE {
-		t.recorder.Record(now, c.Domain, tlsrpt.Policy{Type: tlsrpt.TLSA, Domain: c.Host, Lines: tlsaLines(c.Demand.TLSA)}, failure)
+		t.recorder.Record(now, c.Domain, tlsrpt.Policy{Type: tlsrpt.TLSA, Domain: c.Host, Lines: tlsaLines(c.Demand.TLSA)}, t.daneFailure(c, failure))
 	}
 	switch policy, ok := t.stsPolicy(c); {
 	case ok:
@@ -67,6 +67,19 @@ func (t *tlsRecorder) failure(c *delivery.Connection) *tlsrpt.Failure {
 		f.Reason = c.TLSErr.Error()
 	}
 	return f
+}
+
+// daneFailure is what became of a session under the TLSA records of its host.
+// Records of which none can be matched are a failure however well the session
+// went (RFC 8460, section 4.3.2.1): their owner takes them for protection.
+func (t *tlsRecorder) daneFailure(c *delivery.Connection, failure *tlsrpt.Failure) *tlsrpt.Failure {
+	if !c.Demand.TLSAUnusable {
+		return failure
+	}
+	return &tlsrpt.Failure{
+		Result: tlsrpt.TLSAInvalid, SendingIP: c.Local, ReceivingMX: c.Host, ReceivingIP: c.Addr.Addr(),
+		Reason: "none of the TLSA records can be used",
+	}
 }
 
 // stsPolicy is the MTA-STS policy that a connection was held to, or watched

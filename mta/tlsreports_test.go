@@ -85,8 +85,10 @@ func TestTLSIsCountedForEveryPolicy(t *testing.T) {
 		{"self-signed", "enforce", "match", tlspolicy.Enable, "tlsa 1/0"},
 		{"good", "enforce", "mismatch", tlspolicy.Enable, "tlsa 0/1 tlsa-invalid:1"},
 		{"good", "no policy", "failed", tlspolicy.Enable, "tlsa 0/1 dnssec-invalid:1"},
-		{"self-signed", "no policy", "unusable", tlspolicy.Enable, "tlsa 1/0"},
-		{"good", "enforce", "unusable", tlspolicy.Enable, "sts 1/0"},
+		{"self-signed", "no policy", "unusable", tlspolicy.Enable, "tlsa 0/1 tlsa-invalid:1"},
+		{"good", "no policy", "unusable", tlspolicy.Require, "tlsa 0/1 tlsa-invalid:1"},
+		{"good", "enforce", "unusable", tlspolicy.Enable, "sts 1/0, tlsa 0/1 tlsa-invalid:1"},
+		{"good", "enforce another", "unusable", tlspolicy.Enable, "sts 0/1 validation-failure:1, tlsa 0/1 tlsa-invalid:1"},
 	} {
 		t.Run(fmt.Sprintf("%s, %s, %s, %v", tt.server, tt.sts, tt.dane, tt.level), func(t *testing.T) {
 			t.Parallel()

@@ -113,6 +113,8 @@ func showHost(w io.Writer, h *wire.Host) {
 		fmt.Fprintln(w)
 	}
 	switch {
+	case h.TLS.Error != "" && h.TLS.Source != "":
+		fmt.Fprintf(w, "      TLS: %s, from %s; not used: %s\n", h.TLS.Level, plain(h.TLS.Source), plain(h.TLS.Error))
 	case h.TLS.Error != "":
 		fmt.Fprintf(w, "      TLS: %s\n", plain(h.TLS.Error))
 	case h.TLS.Source != "":

@@ -120,6 +120,7 @@ func TestGoldenOutput(t *testing.T) {
 				Hosts: []wire.Host{
 					{Name: "mx1.bank.test", Preference: 10, Port: 25, Addresses: []wire.HostAddress{{IP: "2001:db8::1"}, {IP: "10.0.0.1", Refused: "it is a private address"}}, TLS: wire.Demand{Level: "dane", Source: "DANE"}},
 					{Name: "mx2.bank.test", Preference: 20, Port: 25, Error: "no such name", TLS: wire.Demand{Error: "the TLSA records could not be looked up"}},
+					{Name: "mx3.bank.test", Preference: 20, Port: 25, Addresses: []wire.HostAddress{{IP: "192.0.2.3"}}, TLS: wire.Demand{Level: "enable", Source: "MTA-STS", Error: "it is not a mail host that the domain's MTA-STS policy names"}},
 				},
 				Skipped:     []wire.Host{{Name: "mail.sender.test", Preference: 30, Error: "this is ourselves"}},
 				Settings:    wire.Settings{Retry: []string{"5m", "10m"}, ExpireAfter: "5d", MaxConnections: 20, MaxMessagesPerMinute: 60},

@@ -128,6 +128,8 @@ type Requirement struct {
 	// TLSABase, with level DANE, is the name that has the records: SNI (RFC
 	// 7672, section 8.1), and a name that the certificate may bear.
 	TLSABase string
+	// TLSAUnusable: the host has TLSA records, and none of them can be matched.
+	TLSAUnusable bool
 	// RequireTLS: the host must offer REQUIRETLS, and the message carries it.
 	RequireTLS bool
 	// STS is the mode of the MTA-STS policy that the connection is held to
@@ -175,6 +177,7 @@ func joinRecipient(f Facts) Requirement {
 		return Requirement{Level: DANE, Source: FromDANE, TLSA: f.TLSA, TLSABase: f.TLSABase}
 	case DANEUnusable:
 		// RFC 7672, section 2.2: encryption is promised, authentication is not.
+		r.TLSAUnusable = true
 		r.raise(Require, FromDANE)
 	}
 	r.STS, r.STSMatch = f.STS, f.STSMatch
@@ -215,7 +218,7 @@ func (r *Requirement) raise(to Level, from Source) {
 
 func (r Requirement) refuse(from Source, status, text string) Requirement {
 	return Requirement{
-		Level: r.Level, Source: from, STS: r.STS, STSMatch: r.STSMatch,
+		Level: r.Level, Source: from, STS: r.STS, STSMatch: r.STSMatch, TLSAUnusable: r.TLSAUnusable,
 		Refused: &Refusal{Status: status, Text: text},
 	}
 }
