@@ -30,7 +30,8 @@ type variant struct {
 	name    string
 	sign    dkim.Algorithm // the sender's domain has a key of this kind
 	waiting int            // messages in the queue when the server starts, for destinations that are down
-	dead    int            // messages for dead destinations accepted just before
+	dead    int            // messages for dead destinations, accepted before
+	deadFor time.Duration  // between that and the load
 	ways    []string       // the ways of being dead, by their suffixes
 }
 
@@ -43,6 +44,12 @@ func (s scenario) everyVariant() []variant {
 
 // isFor tells whether a server plays a scenario.
 func (s scenario) isFor(c contestant) bool { return s.only == "" || s.only == c.name() }
+
+// deadFor is how long mail has waited for dead destinations before the load of
+// scenario G: their first tries, which cost what any try costs, are over, and
+// those that do not answer are still being called. In "half just dying" the
+// load comes at once.
+const deadFor = 5 * time.Second
 
 // deadDomains and healthyDomains are the destinations of scenario G,
 // waitingDomains those of what waits in F.
@@ -73,10 +80,11 @@ func scenarios(scale float64) []scenario {
 			messages: n(20_000), size: 4096, domains: healthyDomains,
 			variants: []variant{
 				{name: "without the dead"},
-				{name: "half dead", dead: n(20_000), ways: []string{downSuffix, holeSuffix, silentSuffix}},
-				{name: "half refusing", dead: n(20_000), ways: []string{downSuffix}},
-				{name: "half swallowed", dead: n(20_000), ways: []string{holeSuffix}},
-				{name: "half without DNS", dead: n(20_000), ways: []string{silentSuffix}},
+				{name: "half just dying", dead: n(20_000), ways: []string{downSuffix, holeSuffix, silentSuffix}},
+				{name: "half dead", dead: n(20_000), deadFor: deadFor, ways: []string{downSuffix, holeSuffix, silentSuffix}},
+				{name: "half refusing", dead: n(20_000), deadFor: deadFor, ways: []string{downSuffix}},
+				{name: "half swallowed", dead: n(20_000), deadFor: deadFor, ways: []string{holeSuffix}},
+				{name: "half without DNS", dead: n(20_000), deadFor: deadFor, ways: []string{silentSuffix}},
 			},
 		},
 		{key: "H", title: "4 KB files in the spool directory", messages: n(100_000), size: 4096, domains: 100, only: postriderName, play: playSpool},

@@ -42,6 +42,9 @@ func playStream(ctx context.Context, r *rig, t *turn) (res result, err error) {
 		if err := submitDead(ctx, t.variant, t.way); err != nil {
 			return res, err
 		}
+		if err := wait(ctx, t.variant.deadFor); err != nil {
+			return res, err
+		}
 		if s.before, err = measure(s.proc.PID()); err != nil {
 			return res, err
 		}
