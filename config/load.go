@@ -225,6 +225,14 @@ func (c *Config) warnOfReaders() {
 	}
 }
 
+// CheckFiles looks again at the files with keys and certificates that the
+// configuration names. The error is of type Errors.
+func (c *Config) CheckFiles() error {
+	var errs Errors
+	c.checkFiles(&errs)
+	return errs.result()
+}
+
 // checkFiles looks at the files that the configuration names, so that a wrong
 // one is found now and not with the first message.
 func (c *Config) checkFiles(errs *Errors) {

@@ -66,6 +66,9 @@ with the line, variable or default that it comes from.
 **How it is read.** The file is TOML. It is read strictly: an unknown key, a value out of its range and settings that contradict each other are
 errors that name file, line and column, and the server does not start.
 
+**While it runs.** SIGHUP (` + "`systemctl reload postrider`" + `) reads DKIM keys, ` + "`delivery.rules_file`" + ` and the certificates of listeners again. A fault in
+them is logged, and what was read before stays in use. All else, this file among it, is read at a restart alone.
+
 **Units.** A duration is whole numbers with units, ` + "`ms s m h d`" + `, the largest first: ` + "`\"30s\"`, `\"1h30m\"`, `\"5d\"`" + `. A size is a whole number with a
 unit: ` + "`kB MB GB`" + ` are powers of 1,000, ` + "`KiB MiB GiB`" + ` of 1,024, ` + "`B`" + ` is an octet: ` + "`\"50MB\"`, `\"64MiB\"`" + `.
 

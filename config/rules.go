@@ -160,6 +160,19 @@ func isRefusal(code int) bool {
 	return code == 4 || code == 5
 }
 
+// ReadRules reads delivery.rules_file anew; without one the rules stay as they
+// are. An error about its content is of type Errors.
+func (c *Config) ReadRules() (Rules, error) {
+	if c.Delivery.RulesFile == "" {
+		return c.Rules, nil
+	}
+	data, err := readFile(c.Delivery.RulesFile)
+	if err != nil {
+		return Rules{}, err
+	}
+	return ParseRules(c.Delivery.RulesFile, data)
+}
+
 // readRules reads delivery.rules_file, if there is one.
 func (c *Config) readRules(read func(path string) ([]byte, error), errs *Errors) {
 	if c.Delivery.RulesFile == "" {

@@ -54,25 +54,26 @@ type MTA struct {
 	log   *slog.Logger
 	state stateDir
 
-	registry    *prometheus.Registry
-	metrics     *metrics.Metrics
-	resolver    *resolver.Resolver
-	identity    *identity
-	queue       *queue.Queue
-	suppressed  *suppress.List
-	keys        *dkim.Keys
-	intake      *intake.Receiver
-	listeners   []submission.Listener
-	submission  *submission.Server
-	pickup      *pickup.Watcher
-	guard       *delivery.Guard
-	sts         *mtasts.Policies
-	planner     *delivery.Planner
-	agent       *delivery.Agent
-	tlsReporter *tlsrpt.Reporter // nil: off
-	dispatch    *dispatch.Dispatcher
-	bounce      *bounce.Reporter
-	api         *api.Server
+	registry     *prometheus.Registry
+	metrics      *metrics.Metrics
+	resolver     *resolver.Resolver
+	identity     *identity
+	queue        *queue.Queue
+	suppressed   *suppress.List
+	keys         *dkim.Keys
+	intake       *intake.Receiver
+	listeners    []submission.Listener
+	certificates []*certificate // of the listeners
+	submission   *submission.Server
+	pickup       *pickup.Watcher
+	guard        *delivery.Guard
+	sts          *mtasts.Policies
+	planner      *delivery.Planner
+	agent        *delivery.Agent
+	tlsReporter  *tlsrpt.Reporter // nil: off
+	dispatch     *dispatch.Dispatcher
+	bounce       *bounce.Reporter
+	api          *api.Server
 }
 
 // New opens what the server keeps and the addresses it listens on. It starts
@@ -203,7 +204,7 @@ func (m *MTA) openWaysIn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if m.listeners, err = listen(ctx, m.cfg); err != nil {
+	if m.listeners, m.certificates, err = listen(ctx, m.cfg); err != nil {
 		return err
 	}
 	o := submission.Options{

@@ -9,15 +9,17 @@ import (
 )
 
 // ReplyRules are the rules about replies that are in force, in their order.
-func ReplyRules(cfg *config.Config) delivery.Rules {
-	rules := make(delivery.Rules, 0, len(cfg.Rules.Own))
-	for _, r := range cfg.Rules.Own {
+func ReplyRules(cfg *config.Config) delivery.Rules { return replyRules(cfg.Rules) }
+
+func replyRules(from config.Rules) delivery.Rules {
+	rules := make(delivery.Rules, 0, len(from.Own))
+	for _, r := range from.Own {
 		rules = append(rules, delivery.Rule{
 			Name: r.Name, Code: r.Code, Pattern: regexp.MustCompile(r.Pattern), // config has compiled it once
 			Domain: r.Domain, Site: r.Site, Action: ruleActions[r.Action], For: r.For, Class: queue.Class(r.Class),
 		})
 	}
-	if cfg.Rules.Builtin {
+	if from.Builtin {
 		rules = append(rules, delivery.DefaultRules()...)
 	}
 	return rules

@@ -74,8 +74,8 @@ func schedules(cfg *config.Config) func(domain string) *queue.Schedule {
 // deferred together does not come back together.
 const retryJitter = 0.2
 
-// listen opens the submission listeners.
-func listen(ctx context.Context, cfg *config.Config) (all []submission.Listener, err error) {
+// listen opens the submission listeners, with the certificates that they show.
+func listen(ctx context.Context, cfg *config.Config) (all []submission.Listener, shown []*certificate, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range all {
@@ -85,22 +85,27 @@ func listen(ctx context.Context, cfg *config.Config) (all []submission.Listener,
 	}()
 	var lc net.ListenConfig
 	for _, configured := range cfg.Submission.Listeners() {
-		policy, err := listenerPolicy(&configured)
+		cert, err := loadCertificate(&configured)
 		if err != nil {
-			return all, err
+			return all, nil, err
+		}
+		policy := listenerPolicy(&configured)
+		if cert != nil {
+			shown = append(shown, cert)
+			policy.TLS = &tls.Config{GetCertificate: cert.get, MinVersion: tls.VersionTLS12}
 		}
 		for _, addr := range configured.Listen {
 			l, err := lc.Listen(ctx, "tcp", addr)
 			if err != nil {
-				return all, fmt.Errorf("submission.listen: %w; is another mail server running there?", err)
+				return all, nil, fmt.Errorf("submission.listen: %w; is another mail server running there?", err)
 			}
 			all = append(all, submission.Listener{Listener: l, Policy: policy})
 		}
 	}
-	return all, nil
+	return all, shown, nil
 }
 
-func listenerPolicy(l *config.Listener) (submission.Policy, error) {
+func listenerPolicy(l *config.Listener) submission.Policy {
 	p := submission.Policy{
 		TrustedNetworks: l.TrustedNetworks,
 		MaxMessageSize:  l.MaxMessageSize,
@@ -115,14 +120,7 @@ func listenerPolicy(l *config.Listener) (submission.Policy, error) {
 	default:
 		p.Auth = submission.AuthOptional
 	}
-	if l.TLSCertFile != "" {
-		cert, err := tls.LoadX509KeyPair(l.TLSCertFile, l.TLSKeyFile)
-		if err != nil {
-			return p, fmt.Errorf("submission.tls_cert_file: %w", err)
-		}
-		p.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	}
-	return p, nil
+	return p
 }
 
 // authenticator answers nil where there are no users.

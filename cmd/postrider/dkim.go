@@ -57,7 +57,7 @@ func newDKIMKeygenCommand(file *string) *cobra.Command {
 
 The key is written to <state_dir>/dkim/<domain>.<selector>.pem, readable by the
 server's user alone. The server signs with every key of that directory from its
-next start. A file that is there already is never written over.
+next start or reload. A file that is there already is never written over.
 
 --type both makes two keys, and mail is signed with both: an RSA key, which every
 receiver knows, under the selector, and an Ed25519 key under the selector with
@@ -166,7 +166,7 @@ func printGenerated(w io.Writer, cfg *config.Config, dir string, keys []publishe
 	fmt.Fprint(w, "\npublish:\n\n")
 	printRecords(w, keys)
 	if dir == keyDirectory(cfg) {
-		fmt.Fprint(w, "\nThe server signs with it from its next start, for the keys of this directory need\nno configuration. These lines would name it all the same:\n")
+		fmt.Fprint(w, "\nThe server signs with it from its next start or reload, for the keys of this\ndirectory need no configuration. These lines would name it all the same:\n")
 	} else {
 		fmt.Fprint(w, "\nand, once \"postrider dkim check\" finds it, configure:\n")
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -26,7 +27,8 @@ Without a configuration file it works with its defaults: mail is taken on
 127.0.0.1:2525, from files moved into the pickup directory, and by the commands
 of this program. It then stops taking mail, lets deliveries that are under way
 finish within shutdown_grace, and ends. A second signal ends it at once; nothing
-that was accepted is lost.`,
+that was accepted is lost. SIGHUP reads DKIM keys, delivery.rules_file and the
+certificates of listeners again, and nothing else.`,
 		Example: `  postrider serve
   postrider serve --config /etc/postrider/postrider.toml`,
 		Args: cobra.NoArgs,
@@ -53,11 +55,30 @@ func serve(ctx context.Context, cfg *config.Config, logTo io.Writer) error {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 
+	// Before the start is complete it would end us: it waits here.
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	defer signal.Stop(again)
+
 	m, err := mta.New(ctx, cfg, mta.Options{Logger: log, Version: buildVersion(), Ready: notifyReady})
 	if err != nil {
 		return err
 	}
 	defer func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }()
+	ended := make(chan struct{})
+	var reloading sync.WaitGroup
+	defer reloading.Wait()
+	defer close(ended)
+	reloading.Go(func() {
+		for {
+			select {
+			case <-again:
+				m.Reload()
+			case <-ended:
+				return
+			}
+		}
+	})
 	return m.Run(ctx)
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postrider/mta/smtpclient"
@@ -119,8 +120,12 @@ type Agent struct {
 	pool     *pool
 	tls      tlsMemory
 	resumed  [2]tls.ClientSessionCache // unverified, verified
+	rules    atomic.Pointer[Rules]
 	carriers sync.Pool
 }
+
+// SetRules takes other rules for the replies from now on.
+func (a *Agent) SetRules(r Rules) { a.rules.Store(&r) }
 
 // NewAgent makes an agent. It starts nothing.
 func NewAgent(o Options) *Agent {
@@ -147,6 +152,7 @@ func NewAgent(o Options) *Agent {
 	}
 	const resumable = 256 // sessions; each keeps its server's certificates in memory
 	a := &Agent{o: o, pool: newPool(o.MaxConnections, o.MaxConnectionsPerAddress, o.IdleFor)}
+	a.SetRules(o.Rules)
 	for i := range a.resumed {
 		a.resumed[i] = tls.NewLRUClientSessionCache(resumable)
 	}

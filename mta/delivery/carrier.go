@@ -207,7 +207,7 @@ func (c *carrier) transactionDone(tx *smtpclient.Transaction, res *smtpclient.Re
 		r.EndedAt = res.EndedAt
 		r.Timing.Transfer = res.EndedAt.Sub(res.StartedAt)
 		r.MaxRecipients = s.ext.RcptMax
-		classify(f, res, s, c.peer(w.attempt), c.agent.o.Rules, r)
+		classify(f, res, s, c.peer(w.attempt), *c.agent.rules.Load(), r)
 		if res.Final.Code/100 == 2 {
 			s.hasDelivered = true
 		}
@@ -280,7 +280,7 @@ func (c *carrier) giveUp() {
 	}
 	if !f.isAborted && c.ctx.Err() == nil {
 		o := f.outcome(w.faults-1, w.allPermanent && w.faults > 0)
-		isPatience := c.agent.o.Rules.judge(&o, c.peer(head), r)
+		isPatience := c.agent.rules.Load().judge(&o, c.peer(head), r)
 		if o.Verdict == queue.Deferred && !f.isOwn && !w.isMessages(f) && !isPatience {
 			r.Site = SiteFailed
 		}

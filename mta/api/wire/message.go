@@ -49,10 +49,10 @@ type Recipient struct {
 	// and WaitsUntil when that ends, as far as is known.
 	Waits      string    `json:"waits,omitempty"`
 	WaitsUntil time.Time `json:"waits_until,omitzero"`
-	Last     *Outcome  `json:"last,omitempty"`
-	LastAt   time.Time `json:"last_at,omitzero"`
-	Notify   []string  `json:"notify,omitempty"` // never, success, failure, delay
-	ORcpt    string    `json:"orcpt,omitempty"`
+	Last       *Outcome  `json:"last,omitempty"`
+	LastAt     time.Time `json:"last_at,omitzero"`
+	Notify     []string  `json:"notify,omitempty"` // never, success, failure, delay
+	ORcpt      string    `json:"orcpt,omitempty"`
 }
 
 // Open reports whether the recipient's fate is not yet decided.
