@@ -193,7 +193,10 @@ func (m *model) settleOne(mm *modelMessage, i int, o *Outcome) bool {
 		mm.owe(i, NoticeFailure, m.now)
 	case Deferred:
 		wait := modelSchedule.Retry[min(r.attempts, len(modelSchedule.Retry)-1)]
-		if o.RetryAfter > 0 {
+		switch {
+		case o.RetryAfter > 0 && r.hinted: // it asks again
+			wait = max(wait, o.RetryAfter)
+		case o.RetryAfter > 0:
 			wait = o.RetryAfter
 		}
 		end := mm.expiry(r)
@@ -201,10 +204,10 @@ func (m *model) settleOne(mm *modelMessage, i int, o *Outcome) bool {
 		switch {
 		case m.now.Add(wait).Before(end):
 			r.due = m.now.Add(wait)
-			r.last = o.Text
+			r.last, r.hinted = o.Text, o.RetryAfter > 0
 		case left >= 150*time.Second:
 			r.due = end.Add(-min(time.Minute, left/2))
-			r.last = o.Text
+			r.last, r.hinted = o.Text, o.RetryAfter > 0
 		default:
 			r.status = StatusFailed
 			r.last = "expired"

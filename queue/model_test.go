@@ -61,6 +61,7 @@ type modelRecipient struct {
 	attempts int
 	due      time.Time
 	last     string
+	hinted   bool // the last deferral said when to come back
 	heldAt   time.Time
 	paused   time.Duration
 	warned   bool
