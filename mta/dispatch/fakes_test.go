@@ -56,13 +56,17 @@ func newFakeQueue(t *testing.T) *fakeQueue {
 }
 
 func (q *fakeQueue) submit(domain string, recipients int) *message {
+	return q.submitFrom("s@from.test", domain, recipients)
+}
+
+func (q *fakeQueue) submitFrom(sender, domain string, recipients int) *message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	m := &message{domain: domain, due: time.Now(), number: len(q.messages[domain]), outcomes: make([]queue.Outcome, recipients)}
 	for i := range recipients {
 		m.recipients = append(m.recipients, queue.Recipient{Address: fmt.Sprintf("r%d@%s", i, domain), Domain: domain})
 	}
-	m.envelope = &queue.Envelope{Sender: "s@from.test", Recipients: m.recipients, ArrivedAt: m.due}
+	m.envelope = &queue.Envelope{Sender: sender, Recipients: m.recipients, ArrivedAt: m.due}
 	q.messages[domain] = append(q.messages[domain], m)
 	q.changed()
 	return m
@@ -93,9 +97,6 @@ func (q *fakeQueue) Due(now time.Time, buf []string) ([]string, time.Time) {
 	var next time.Time
 	for domain, list := range q.messages {
 		due := false
-		if q.named[domain] {
-			continue
-		}
 		for _, m := range list[q.done[domain]:] {
 			if m.taken || m.final() {
 				continue

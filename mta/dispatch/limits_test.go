@@ -148,9 +148,7 @@ func TestSenderRateLetsOthersPass(t *testing.T) {
 		domains := []string{"a.test", "b.test"}
 		var all []*message
 		for i := range batch {
-			m := w.queue.submit(domains[i%2], 1)
-			m.envelope.Sender = "batch@shop.test"
-			all = append(all, m)
+			all = append(all, w.queue.submitFrom("batch@shop.test", domains[i%2], 1))
 		}
 		other := w.queue.submit("a.test", 1)
 		pass(time.Second)
