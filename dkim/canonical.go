@@ -26,6 +26,12 @@ func newBodyHash() *bodyHash {
 	return &bodyHash{sha: sha256.New(), buffer: make([]byte, 0, hashStep)}
 }
 
+// reset makes it ready for another body.
+func (b *bodyHash) reset() {
+	b.sha.Reset()
+	*b = bodyHash{sha: b.sha, buffer: b.buffer[:0]}
+}
+
 // hashStep is how much is hashed at once. Less is more calls, more only memory.
 const hashStep = 4 << 10
 
@@ -125,24 +131,37 @@ var (
 // section 3.4.2): the name in lower case, the value unfolded, with single
 // spaces and none at its ends. The field ends in CRLF, as does the form.
 func appendRelaxed(dst, field []byte) []byte {
-	name, value, _ := bytes.Cut(field, []byte(":"))
-	for _, c := range bytes.TrimRight(name, " \t\r\n") {
+	colon := bytes.IndexByte(field, ':')
+	if colon < 0 {
+		colon = len(field)
+	}
+	name, value := field[:colon], field[min(colon+1, len(field)):]
+	for len(name) > 0 && isSpace(name[len(name)-1]) {
+		name = name[:len(name)-1]
+	}
+	for _, c := range name {
 		dst = append(dst, lower(c))
 	}
 	dst = append(dst, ':')
 	for start := len(dst); ; {
-		value = bytes.TrimLeft(value, " \t\r\n")
-		if len(value) == 0 {
+		word := 0
+		for word < len(value) && isSpace(value[word]) {
+			word++
+		}
+		if word == len(value) {
 			return append(dst, crlf...)
 		}
 		if len(dst) > start {
 			dst = append(dst, ' ')
 		}
-		end := bytes.IndexAny(value, " \t\r\n")
-		if end < 0 {
-			end = len(value)
+		end := word + 1
+		for end < len(value) && !isSpace(value[end]) {
+			end++
 		}
-		dst = append(dst, value[:end]...)
+		dst = append(dst, value[word:end]...)
 		value = value[end:]
 	}
 }
+
+// isSpace reports whether unfolding takes an octet for a part of a space.
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }

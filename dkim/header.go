@@ -75,9 +75,8 @@ type numbered struct {
 	field  []byte // a part of the header
 }
 
-// surveyHeader looks at a header section, with CRLF line ends.
-func surveyHeader(header []byte) survey {
-	var s survey
+// look goes through a header section, with CRLF line ends.
+func (s *survey) look(header []byte) {
 	for len(header) > 0 {
 		field := firstField(header)
 		header = header[len(field):]
@@ -95,7 +94,12 @@ func surveyHeader(header []byte) survey {
 			s.messageID = bytes.TrimSpace(value)
 		}
 	}
-	return s
+}
+
+// forget lets go of the header, and keeps the room for the next one.
+func (s *survey) forget() {
+	clear(s.fields)
+	*s = survey{fields: s.fields[:0]}
 }
 
 // firstField gives the first field with its continuation lines.
@@ -113,9 +117,8 @@ func firstField(header []byte) []byte {
 	}
 }
 
-// names gives the list for h=; false where it would be too long.
-func (s *survey) names() ([]string, bool) {
-	list := make([]string, 0, 2*len(oversigned)+8)
+// appendNames appends the list for h=; false where it would be too long.
+func (s *survey) appendNames(list []string) ([]string, bool) {
 	length := 0
 	add := func(name string, n int) bool {
 		for range n {
@@ -129,22 +132,21 @@ func (s *survey) names() ([]string, bool) {
 	}
 	for i, name := range oversigned {
 		if !add(name, s.counts[i]+1) {
-			return nil, false
+			return list, false
 		}
 	}
 	for i, name := range signed {
 		if !add(name, s.counts[len(oversigned)+i]) {
-			return nil, false
+			return list, false
 		}
 	}
 	return list, true
 }
 
-// canonical gives the fields that names lists, in its order and in canonical
-// form. Of several fields of a name the last one comes first; names beyond
-// those present stand for nothing (RFC 6376, section 5.4.2).
-func (s *survey) canonical() []byte {
-	var out []byte
+// appendCanonical appends the fields that appendNames lists, in its order and
+// in canonical form. Of several fields of a name the last one comes first; names
+// beyond those present stand for nothing (RFC 6376, section 5.4.2).
+func (s *survey) appendCanonical(out []byte) []byte {
 	for n, count := range s.counts {
 		for i := len(s.fields) - 1; i >= 0 && count > 0; i-- {
 			if s.fields[i].number == n {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -40,6 +41,7 @@ type Keys struct {
 	logger   *slog.Logger
 	unsigned func(Reason)
 	rsa      chan struct{} // a place for each RSA operation under way
+	desks    sync.Pool     // of *desk
 }
 
 type signingKey struct {
@@ -50,6 +52,7 @@ type signingKey struct {
 // NewKeys reads the keys. A file that others can read is refused.
 func NewKeys(o Options) (*Keys, error) {
 	k := &Keys{logger: o.Logger, unsigned: o.Unsigned, rsa: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	k.desks.New = func() any { return newDesk() }
 	if k.logger == nil {
 		k.logger = slog.New(slog.DiscardHandler)
 	}
@@ -95,24 +98,24 @@ func (k *Keys) Signer(header []byte) (*Signer, error) {
 	if len(byDomain) == 0 {
 		return nil, nil
 	}
-	s := surveyHeader(header)
-	keys, reason := choose(byDomain, &s)
-	var fields []string
+	d := k.desks.Get().(*desk)
+	d.survey.look(header)
+	keys, reason := choose(byDomain, &d.survey)
 	if len(keys) > 0 && reason == "" {
 		var ok bool
-		if fields, ok = s.names(); !ok {
+		if d.names, ok = d.survey.appendNames(d.names); !ok {
 			reason = RepeatedFields
 		}
 	}
 	if reason != "" {
-		k.logger.Warn("message not signed", "reason", string(reason), "message_id", string(s.messageID))
+		k.logger.Warn("message not signed", "reason", string(reason), "message_id", string(d.survey.messageID))
 		k.unsigned(reason)
+	}
+	if len(keys) == 0 || reason != "" {
+		k.clear(d)
 		return nil, nil
 	}
-	if len(keys) == 0 {
-		return nil, nil
-	}
-	return k.begin(keys, &s, fields, header)
+	return k.begin(keys, d, header)
 }
 
 // choose finds the keys for the authors.

@@ -31,11 +31,11 @@ func (k *slowKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 func TestFewOperationsAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := &slowKey{}
-		s := &Signer{rsa: make(chan struct{}, 3)}
+		k := &Keys{rsa: make(chan struct{}, 3)}
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
-				if _, err := s.operate(&signingKey{key: &PrivateKey{RSA, slow}}, nil); err != nil {
+				if _, err := k.operate(&signingKey{key: &PrivateKey{RSA, slow}}, nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -56,6 +56,35 @@ func TestSignersSideBySide(t *testing.T) {
 		wg.Go(func() { f.mustVerify(t, f.sign(t, header, bodies["text"]), 2) })
 	}
 	wg.Wait()
+}
+
+// What one message leaves behind must not get into the signature of the next,
+// also where a signer is given up halfway, or the message is not signed at all.
+func TestNothingIsLeftOfTheMessageBefore(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, "example.test s ed25519")
+	short := "From: ann@example.test\r\n\r\n"
+	two := "From: ann@example.test\r\nFrom: bob@example.test\r\nSubject: two\r\n\r\n"
+	for range 5 {
+		f.mustVerify(t, f.sign(t, header, "a long text\r\n\r\n"), 1)
+		f.mustVerify(t, f.sign(t, short, ""), 1)
+		f.mustVerify(t, f.sign(t, header, bodies["trailing"]), 1)
+		s, err := f.keys.Signer([]byte(header))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Write([]byte("text \r")); err != nil { // a blank and a CR wait in it
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Sign(); err == nil {
+			t.Error("a signer that was given up signs")
+		}
+		f.mustVerify(t, f.sign(t, two, "x"), 0)
+		f.mustVerify(t, f.sign(t, short, "x\r\n"), 1)
+	}
 }
 
 func BenchmarkSign(b *testing.B) {
