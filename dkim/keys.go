@@ -20,8 +20,8 @@ type Source struct {
 type Options struct {
 	Sources []Source
 	Logger  *slog.Logger // nil: nothing is logged
-	// Unsigned is told of a message that a key might have been for and that
-	// was not signed. It may be nil, and must not block.
+	// Unsigned is told of every message that gets no signature. It may be nil,
+	// must not block, and is called by many goroutines.
 	Unsigned func(Reason)
 }
 
@@ -29,11 +29,17 @@ type Options struct {
 type Reason string
 
 const (
+	NoKey          Reason = "no key"    // for the author's domain and those above it, or at all
 	NoAuthor       Reason = "no author" // no From, or none with a domain
 	SeveralFrom    Reason = "several From fields"
 	SeveralAuthors Reason = "authors of several domains"
 	RepeatedFields Reason = "too many repeated fields"
 )
+
+// Reasons is the whole set.
+func Reasons() []Reason {
+	return []Reason{NoKey, NoAuthor, SeveralFrom, SeveralAuthors, RepeatedFields}
+}
 
 // Keys holds the signing keys by domain. It is safe for concurrent use.
 type Keys struct {
@@ -91,11 +97,13 @@ func (k *Keys) Reload(sources []Source) error {
 
 // Signer begins the signatures of a message. It answers nil when no key fits
 // the From field's domain, and also when the author cannot be told (RFC 5322,
-// section 3.6.2): that is logged and given to Options.Unsigned. header is the
-// whole header section with CRLF line ends and the blank line; it is not kept.
+// section 3.6.2), which is logged; both are given to Options.Unsigned. header is
+// the whole header section with CRLF line ends and the blank line; it is not
+// kept.
 func (k *Keys) Signer(header []byte) (*Signer, error) {
 	byDomain := *k.byDomain.Load()
 	if len(byDomain) == 0 {
+		k.unsigned(NoKey)
 		return nil, nil
 	}
 	d := k.desks.Get().(*desk)
@@ -107,11 +115,14 @@ func (k *Keys) Signer(header []byte) (*Signer, error) {
 			reason = RepeatedFields
 		}
 	}
-	if reason != "" {
+	switch {
+	case reason != "":
 		k.logger.Warn("message not signed", "reason", string(reason), "message_id", string(d.survey.messageID))
-		k.unsigned(reason)
+	case len(keys) == 0:
+		reason = NoKey
 	}
-	if len(keys) == 0 || reason != "" {
+	if reason != "" {
+		k.unsigned(reason)
 		k.clear(d)
 		return nil, nil
 	}

@@ -142,7 +142,10 @@ func (m *MTA) openState(context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.keys, err = dkim.NewKeys(dkim.Options{Sources: sources, Logger: m.log})
+	m.keys, err = dkim.NewKeys(dkim.Options{
+		Sources: sources, Logger: m.log,
+		Unsigned: func(r dkim.Reason) { m.metrics.Unsigned(r) }, // made later, before the first message
+	})
 	return err
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"postrider/dkim"
 	"postrider/mta/intake"
 	"postrider/queue"
 )
@@ -40,7 +41,7 @@ type Options struct {
 // word, "other".
 var (
 	vias     = []string{"smtp", "pickup", "http", "sendmail", "bounce", "tlsrpt", "other"}
-	refusals = []string{"full", "closed", "size", "address", "recipients", "loop", "content", "policy", "other"}
+	refusals = []string{"full", "closed", "size", "address", "recipients", "loop", "content", "policy", "signature", "other"}
 	verdicts = []string{"untried", "delivered", "deferred", "failed"}
 	stages   = []string{"none", "dns", "policy", "connect", "greeting", "ehlo", "starttls", "mail", "rcpt", "data", "body", "final", "queue"}
 )
@@ -63,6 +64,7 @@ type Metrics struct {
 	transfer      prometheus.Observer
 	connections   map[connection]prometheus.Counter
 	tlsFailures   map[string]prometheus.Counter // by result
+	unsigned      map[dkim.Reason]prometheus.Counter
 	reports       reports
 }
 
@@ -91,6 +93,7 @@ func New(o Options) (*Metrics, error) {
 	m.connections = r.connections()
 	m.tlsFailures = r.counters("tls_failures_total", "Outgoing connections on which TLS failed, also where that was put up with.", "result", tlsFailures)
 	m.reports = newReports(&r)
+	m.unsigned = newUnsigned(&r)
 	r.info(o.Version)
 	if o.Depth != nil {
 		r.register(&queueCollector{depth: o.Depth, now: time.Now})
@@ -140,6 +143,8 @@ func reason(status string) string {
 		return "full"
 	case detail == "3.2":
 		return "closed"
+	case detail == "3.5":
+		return "signature"
 	case detail == "3.4" || detail == "2.3":
 		return "size"
 	case strings.HasPrefix(detail, "1."):

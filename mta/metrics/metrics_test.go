@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"postrider/dkim"
 	"postrider/mta/bounce"
 	"postrider/mta/intake"
 	"postrider/queue"
@@ -81,12 +82,30 @@ func TestReasons(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[string]string{
 		"4.3.1": "full", "5.3.4": "size", "4.3.2": "closed", "5.1.3": "address", "5.5.3": "recipients",
-		"5.4.6": "loop", "5.6.0": "content", "5.7.1": "policy", "": "other", "5": "other", "5.": "other", "5.11.0": "other",
+		"5.4.6": "loop", "5.6.0": "content", "5.7.1": "policy", "4.3.5": "signature", "": "other", "5": "other", "5.": "other", "5.11.0": "other",
 	} {
 		if got := reason(status); got != want {
 			t.Errorf("%q: %s, want %s", status, got, want)
 		}
 	}
+}
+
+func TestUnsigned(t *testing.T) {
+	t.Parallel()
+	m, r := newMetrics(t, Options{})
+	for i, reason := range append(dkim.Reasons(), "a new one") {
+		for range i {
+			m.Unsigned(reason)
+		}
+	}
+	expect(t, r,
+		`postrider_messages_unsigned_total{reason="no_key"} 0`,
+		`postrider_messages_unsigned_total{reason="no_author"} 1`,
+		`postrider_messages_unsigned_total{reason="several_from_fields"} 2`,
+		`postrider_messages_unsigned_total{reason="authors_of_several_domains"} 3`,
+		`postrider_messages_unsigned_total{reason="too_many_repeated_fields"} 4`,
+		`postrider_messages_unsigned_total{reason="other"} 5`,
+	)
 }
 
 func TestAttempts(t *testing.T) {
