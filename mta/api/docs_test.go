@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
+	"postrider/mta/suppress"
 	"postrider/queue"
 )
 
@@ -36,7 +38,12 @@ func TestManualExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	suppressed, err := suppress.Open(suppress.Options{File: filepath.Join(t.TempDir(), "suppression")})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := newRoom(t, func(o *Options) {
+		o.Suppressed, o.Suppressing = suppressed, true
 		o.Lanes, o.Destinations, o.Suspensions = fakeLanes{}, fakeDestinations{}, &fakeSuspensions{}
 	})
 	names := map[string]string{waitingID: r.put(queue.Envelope{Tag: "statements", MessageID: "<1@sender.test>", Origin: queue.Origin{Via: "smtp", HELO: "web1"}}, "anna@bank.test").String()}
@@ -44,8 +51,8 @@ func TestManualExamples(t *testing.T) {
 	waitFor(t, func() bool { return r.q.Depth(start).Waiting == 1 })
 
 	examples := example.FindAllSubmatchIndex(text, -1)
-	if len(examples) < 12 {
-		t.Fatalf("only %d examples are found in %s", len(examples), manual)
+	if blocks := bytes.Count(text, []byte("```http\n")); len(examples) < 18 || blocks != 2*len(examples) {
+		t.Fatalf("%s has %d blocks, of which %d examples of a request and its answer are found", manual, blocks, len(examples))
 	}
 	var out bytes.Buffer
 	last := 0
