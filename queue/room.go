@@ -111,18 +111,45 @@ func (g *roomGauge) judgeDisk(s diskSpace) error {
 	if s.err != nil {
 		return fmt.Errorf("%w: ask the file system for its free space: %w", ErrFull, s.err)
 	}
-	floor := uint64(g.minFree)
-	if g.minFree == 0 {
-		floor = min(defaultMinFree, max(s.total/20, min(leastMinFree, s.total/4)))
-	}
+	floor, inodes := s.floors(g.minFree)
 	if s.free < floor {
 		return fmt.Errorf("%w: %d MB are free on the queue's file system, %d MB are kept back",
 			ErrFull, s.free/1_000_000, floor/1_000_000)
 	}
-	if s.totalInodes > 0 && s.freeInodes < min(minFreeInodes, s.totalInodes/20) {
+	if s.totalInodes > 0 && s.freeInodes < inodes {
 		return fmt.Errorf("%w: %d inodes are free on the queue's file system", ErrFull, s.freeInodes)
 	}
 	return nil
+}
+
+// floors are what is kept back: space in octets, and inodes.
+func (s *diskSpace) floors(minFree int64) (space, inodes uint64) {
+	space = uint64(minFree)
+	if minFree == 0 {
+		space = min(defaultMinFree, max(s.total/20, min(leastMinFree, s.total/4)))
+	}
+	return space, min(minFreeInodes, s.totalInodes/20)
+}
+
+// Space is what the file system of a queue has left, and what of it Submit
+// keeps back: below, it answers ErrFull.
+type Space struct {
+	Free, Floor             uint64 // octets
+	FreeInodes, FloorInodes uint64 // both 0 where the file system does not count them
+}
+
+// SpaceOf asks the file system of a directory; minFree is Options.MinFree.
+func SpaceOf(dir string, minFree int64) (Space, error) {
+	s := askFileSystem(dir)
+	if s.err != nil {
+		return Space{}, s.err
+	}
+	out := Space{Free: s.free}
+	out.Floor, out.FloorInodes = s.floors(minFree)
+	if s.totalInodes > 0 {
+		out.FreeInodes = s.freeInodes
+	}
+	return out, nil
 }
 
 func askFileSystem(dir string) diskSpace {

@@ -61,11 +61,14 @@ func (u Usage) room() int64 {
 
 // Find finds the process's control group. A system without control groups, or
 // with none for memory, has a group without limits.
-func Find() (*Group, error) { return find("/") }
+func Find() (*Group, error) { return find("/", "self") }
 
-// find is Find below a directory other than the root.
-func find(root string) (*Group, error) {
-	paths, err := groupPaths(filepath.Join(root, "proc/self/cgroup"))
+// FindOf finds the control group of another process.
+func FindOf(pid int) (*Group, error) { return find("/", strconv.Itoa(pid)) }
+
+// find finds that of a process, below a directory other than the root.
+func find(root, process string) (*Group, error) {
+	paths, err := groupPaths(filepath.Join(root, "proc", process, "cgroup"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return new(Group), nil
 	}

@@ -80,7 +80,7 @@ func TestUsage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g, err := find(system(t, c.files))
+			g, err := find(system(t, c.files), "self")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,6 +88,22 @@ func TestUsage(t *testing.T) {
 				t.Errorf("%+v %v, want %+v", u, err, c.want)
 			}
 		})
+	}
+}
+
+// TestUsageOfAnotherProcess: its place is its own, the mounts are ours.
+func TestUsageOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	g, err := find(system(t, map[string]string{
+		"proc/self/cgroup": "0::/shell\n", "proc/7/cgroup": "0::/service\n", "proc/self/mountinfo": mounts2,
+		"sys/fs/cgroup/shell/memory.current": "1\n", "sys/fs/cgroup/shell/memory.max": "max\n", "sys/fs/cgroup/shell/memory.stat": "",
+		"sys/fs/cgroup/service/memory.current": "200\n", "sys/fs/cgroup/service/memory.max": "1000\n", "sys/fs/cgroup/service/memory.stat": "",
+	}), "7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u, err := g.Usage(); err != nil || u != (Usage{Used: 200, Limit: 1000}) {
+		t.Errorf("%+v %v", u, err)
 	}
 }
 
@@ -130,7 +146,7 @@ func TestGuard(t *testing.T) {
 		"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": mounts2,
 		"sys/fs/cgroup/memory.current": "10000000\n", "sys/fs/cgroup/memory.max": "8000000000\n", "sys/fs/cgroup/memory.stat": "",
 	})
-	group, err := find(root)
+	group, err := find(root, "self")
 	if err != nil {
 		t.Fatal(err)
 	}
