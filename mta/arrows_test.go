@@ -42,6 +42,7 @@ var arrows = map[string][]string{
 	"postrider/mta/api":        {"postrider/queue", "postrider/config", "postrider/resolver", "postrider/mta/intake", "postrider/mta/mailaddr", "postrider/mta/compose", "postrider/mta/pickup", "postrider/mta/suppress", "postrider/mta/api/wire"},
 	"postrider/mta/sendmail":   {"postrider/mta/compose", "postrider/mta/mailaddr", "postrider/mta/smtpserver", "postrider/mta/api/client", "postrider/mta/api/wire"},
 	"postrider/mta/metrics":    {"postrider/queue", "postrider/dkim", "postrider/mta/bounce", "postrider/mta/intake"},
+	"postrider/mta/doctor":     {"postrider/dkim", "postrider/queue", "postrider/resolver", "postrider/mta/delivery", "postrider/mta/memory", "postrider/mta/smtpwire", "postrider/mta/api/client", "postrider/mta/api/wire"},
 	"postrider/mta/dispatch":   {"postrider/queue", "postrider/resolver", "postrider/mta/delivery", "postrider/mta/throttle", "postrider/mta/tlspolicy"},
 }
 

@@ -36,11 +36,7 @@ type identity struct {
 func newIdentity(ctx context.Context, cfg *config.Config, r *resolver.Resolver, log *slog.Logger) (*identity, error) {
 	id := &identity{
 		resolver: r, log: log,
-		options: resolver.HELOOptions{
-			Hostname: cfg.Hostname,
-			Sources:  cfg.Delivery.SourceAddresses,
-			Public:   cfg.PublicAddresses,
-		},
+		options: heloOptions(cfg),
 	}
 	ctx, cancel := context.WithTimeout(ctx, identityPatience)
 	defer cancel()
@@ -55,6 +51,14 @@ func newIdentity(ctx context.Context, cfg *config.Config, r *resolver.Resolver, 
 	id.current.Store(&found)
 	id.tell(found)
 	return id, nil
+}
+
+func heloOptions(cfg *config.Config) resolver.HELOOptions {
+	return resolver.HELOOptions{
+		Hostname: cfg.Hostname,
+		Sources:  cfg.Delivery.SourceAddresses,
+		Public:   cfg.PublicAddresses,
+	}
 }
 
 // withoutDNS is the name that is known without asking anybody.

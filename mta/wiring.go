@@ -135,12 +135,22 @@ func authenticator(all []config.User) (*submission.Users, error) {
 	return submission.NewUsers(hashes)
 }
 
-// guardFor lists what must not be dialled.
+// guardFor lists what must not be dialled. Without listeners, which know the
+// port they got, those that are configured count.
 func guardFor(cfg *config.Config, listeners []submission.Listener) *delivery.Guard {
 	g := &delivery.Guard{Allow: cfg.Delivery.AllowNetworks, Public: cfg.PublicAddresses}
 	for _, l := range listeners {
 		if a, err := netip.ParseAddrPort(l.Addr().String()); err == nil {
 			g.Listen = append(g.Listen, a)
+		}
+	}
+	if listeners == nil {
+		for _, l := range cfg.Submission.Listeners() {
+			for _, addr := range l.Listen {
+				if a, err := netip.ParseAddrPort(addr); err == nil {
+					g.Listen = append(g.Listen, a)
+				}
+			}
 		}
 	}
 	if a, err := netip.ParseAddrPort(cfg.HTTP.Listen); err == nil {

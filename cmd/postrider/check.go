@@ -78,15 +78,20 @@ func checkedConfig(c *cobra.Command, file string) (*config.Config, error) {
 	if _, err := dkim.NewKeys(dkim.Options{Sources: sources}); err != nil {
 		return nil, err
 	}
+	return cfg, tryCertificates(cfg)
+}
+
+// tryCertificates tries those of the listeners.
+func tryCertificates(cfg *config.Config) error {
 	for _, l := range cfg.Submission.Listeners() {
 		if l.TLSCertFile == "" {
 			continue
 		}
 		if _, err := tls.LoadX509KeyPair(l.TLSCertFile, l.TLSKeyFile); err != nil {
-			return nil, fmt.Errorf("certificate %s with key %s: %w", l.TLSCertFile, l.TLSKeyFile, err)
+			return fmt.Errorf("certificate %s with key %s: %w", l.TLSCertFile, l.TLSKeyFile, err)
 		}
 	}
-	return cfg, nil
+	return nil
 }
 
 // writeRules prints the rules about replies in their order, as comments: they

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"postrider/config"
 	"postrider/dkim"
+	"postrider/mta/doctor"
 	"postrider/resolver"
 )
 
@@ -174,55 +174,21 @@ answer may be kept.`,
 		}
 		ctx, cancel := context.WithTimeout(c.Context(), dkimCheckTimeout)
 		defer cancel()
-		return reportPublished(c.OutOrStdout(), comparePublished(ctx, texts{r}, keys), *asJSON)
+		return reportPublished(c.OutOrStdout(), comparePublished(ctx, doctor.TXT{Resolver: r}, keys), *asJSON)
 	}
 	return c
 }
 
-// texts lets dkim ask the resolver: that a name or record does not exist is no
-// error there.
-type texts struct{ *resolver.Resolver }
-
-func (t texts) TXT(ctx context.Context, name string) ([]string, error) {
-	answer, err := t.Resolver.TXT(ctx, name)
-	var e *resolver.Error
-	if errors.As(err, &e) && (e.Kind == resolver.NoSuchDomain || e.Kind == resolver.NoData) {
-		return nil, nil
-	}
-	return answer.Records, err
-}
-
-// comparison is what DNS says of one key.
-type comparison struct {
-	Name      string         `json:"name"`
-	Algorithm dkim.Algorithm `json:"algorithm"`
-	Published bool           `json:"published"` // as it is here: receivers can verify
-	Problem   string         `json:"problem,omitempty"`
-	Advice    string         `json:"advice,omitempty"`
-	Notes     []string       `json:"notes,omitempty"`
-}
-
-func comparePublished(ctx context.Context, dns dkim.TXT, keys []publishedKey) []comparison {
-	all := make([]comparison, len(keys))
+func comparePublished(ctx context.Context, dns dkim.TXT, keys []publishedKey) []doctor.Published {
+	all := make([]doctor.Published, len(keys))
 	for i, k := range keys {
-		notes, err := dkim.Check(ctx, dns, k.Domain, k.Selector, k.key)
-		all[i] = comparison{Name: k.Name, Algorithm: k.Algorithm, Published: err == nil, Notes: notes}
-		if err == nil {
-			continue
-		}
-		all[i].Problem = err.Error()
-		switch {
-		case errors.Is(err, dkim.ErrNotPublished), errors.Is(err, dkim.ErrUnusable):
-			all[i].Advice = fmt.Sprintf("publish what \"postrider dkim record --domain %s --selector %s\" prints", k.Domain, k.Selector)
-		case errors.Is(err, dkim.ErrOtherKey):
-			all[i].Advice = "configure the key that was published, or make a new one under a new selector"
-		}
+		all[i], _ = doctor.ComparePublished(ctx, dns, dkim.Source{Domain: k.Domain, Selector: k.Selector}, k.key)
 	}
 	return all
 }
 
 // reportPublished prints what was found. The error is for the exit code.
-func reportPublished(w io.Writer, all []comparison, asJSON bool) error {
+func reportPublished(w io.Writer, all []doctor.Published, asJSON bool) error {
 	missing := 0
 	for _, c := range all {
 		if !c.Published {
@@ -243,7 +209,7 @@ func reportPublished(w io.Writer, all []comparison, asJSON bool) error {
 	return nil
 }
 
-func printComparison(w io.Writer, c comparison) {
+func printComparison(w io.Writer, c doctor.Published) {
 	if c.Published {
 		fmt.Fprintf(w, "ok  %s (%s)\n", c.Name, c.Algorithm)
 	} else {

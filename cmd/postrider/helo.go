@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postrider/mta/doctor"
 	"postrider/resolver"
 )
 
@@ -106,7 +107,7 @@ func reportHELO(w io.Writer, found resolver.HELOResult, asJSON bool) error {
 	var without []string
 	for _, n := range found.Names {
 		if !n.Confirmed {
-			without = append(without, heloAddress(n))
+			without = append(without, doctor.Address(&n))
 		}
 	}
 	if len(without) > 0 {
@@ -116,7 +117,7 @@ func reportHELO(w io.Writer, found resolver.HELOResult, asJSON bool) error {
 }
 
 func printHELO(w io.Writer, n resolver.HELOName) {
-	fmt.Fprintf(w, "%s\n  from %s, for connections from %s\n", n.Name, n.Origin, heloAddress(n))
+	fmt.Fprintf(w, "%s\n  from %s, for connections from %s\n", n.Name, n.Origin, doctor.Address(&n))
 	for _, s := range n.Steps {
 		mark := "ok"
 		if !s.OK {
@@ -130,14 +131,4 @@ func printHELO(w io.Writer, n resolver.HELOName) {
 	if n.Confirmed && len(n.Warnings) == 0 {
 		fmt.Fprintln(w, "  the name and the address lead to each other: nothing to do")
 	}
-}
-
-func heloAddress(n resolver.HELOName) string {
-	switch {
-	case !n.Source.IsValid():
-		return "this host"
-	case n.Public.IsValid() && n.Public != n.Source:
-		return fmt.Sprintf("%s (seen as %s)", n.Source, n.Public)
-	}
-	return n.Source.String()
 }

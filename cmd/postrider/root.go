@@ -14,10 +14,11 @@ func newRootCommand() *cobra.Command {
 disk, finds the recipients' mail servers in DNS and delivers straight to them.
 
 queue, send, sendmail, suppress, trace and explain ask the running server over
-its control socket; the other commands need none.
+its control socket; the other commands need none, and doctor asks where it runs.
 
 The exit code is 0 only on success, 2 for a wrong command line, 1 for all else.`,
 		Example: `  postrider check                    is the configuration right, and what is in force?
+  postrider doctor                   what would keep mail from getting out?
   postrider serve                    run the server
   postrider trace 01jd7c             what became of a message?`,
 		SilenceUsage:  true,
@@ -30,6 +31,7 @@ The exit code is 0 only on success, 2 for a wrong command line, 1 for all else.`
 	root.AddCommand(
 		newCheckCommand(),
 		newDKIMCommand(),
+		newDoctorCommand(),
 		newDemoCommand(),
 		newExplainCommand(),
 		newHeloCommand(),
