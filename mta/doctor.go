@@ -29,6 +29,9 @@ func NewDoctor(cfg *config.Config, o DoctorOptions) (*doctor.Doctor, error) {
 	}
 	state := stateDir(cfg.StateDir)
 	keys, keysErr := dkim.Sources(dkimSources(cfg), state.dkim())
+	if keysErr != nil {
+		keys = dkimSources(cfg)
+	}
 	return doctor.New(doctor.Options{
 		Configuration: o.Configuration,
 		State:         doctorState(cfg, state),

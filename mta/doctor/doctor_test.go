@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"postrider/dkim"
 	"postrider/mta/api/wire"
 	"postrider/mta/delivery"
 	"postrider/resolver"
@@ -93,7 +94,10 @@ func TestAllChecksAreDone(t *testing.T) {
 // hang, and every check still says something in time.
 func TestDoctorEndsWhenNothingAnswers(t *testing.T) {
 	t.Parallel()
-	d, zone := newDoctor(t, nil, func(o *Options) { o.Way.Domains = []ProbeDomain{{"example.test", "--probe"}} })
+	d, zone := newDoctor(t, nil, func(o *Options) {
+		o.Way.Domains = []ProbeDomain{{"example.test", "--probe"}}
+		o.Senders.Keys = []dkim.Source{{Domain: "example.test", Selector: "s"}}
+	})
 	for _, name := range []string{".", "example.test", "1.2.0.192.in-addr.arpa"} {
 		zone.Fail(name, resolvertest.Fault{Drop: true})
 	}
@@ -103,7 +107,9 @@ func TestDoctorEndsWhenNothingAnswers(t *testing.T) {
 	select {
 	case r := <-ended:
 		expect(t, ofCheck(r.Findings, NameServers), "name_servers failed cannot be used")
-		expect(t, ofCheck(r.Findings, Port), "port failed not found")
+		expect(t, ofCheck(r.Findings, Port), "port not done not found")
+		expect(t, ofCheck(r.Findings, HELO), "helo not done did not answer in time")
+		expect(t, ofCheck(r.Findings, SPF), "spf not done ")
 	case <-time.After(20 * time.Second):
 		t.Fatal("the doctor does not come to an end")
 	}

@@ -15,7 +15,13 @@ import (
 // from, and at the name that the world has for that address.
 func (d *Doctor) identity(ctx context.Context) []Finding {
 	found, err := d.helo(ctx)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return []Finding{
+			{HELO, "hostname", NotDone, "DNS did not answer in time", seeNameServers},
+			{ReverseDNS, "our addresses", NotDone, "DNS did not answer in time", seeNameServers},
+		}
+	case err != nil:
 		return []Finding{{HELO, "hostname", Failed, err.Error(), "set hostname to the name of this host in DNS"}}
 	}
 	var all []Finding
@@ -29,6 +35,9 @@ func (d *Doctor) identity(ctx context.Context) []Finding {
 	}
 	return all
 }
+
+// seeNameServers is the advice where DNS could not be asked.
+const seeNameServers = "see the finding about the name servers"
 
 // Address tells where connections leave from, and what the world sees of it.
 func Address(n *resolver.HELOName) string {
@@ -115,7 +124,7 @@ func (d *Doctor) reverseDNS(ctx context.Context, n *resolver.HELOName) (f Findin
 	case isAbsent(err):
 		return withoutName(f, n.Public), true
 	case err != nil:
-		f.Verdict, f.Found, f.Advice = Warning, err.Error(), "see the finding about the name servers"
+		f.Verdict, f.Found, f.Advice = Warning, err.Error(), seeNameServers
 		return f, true
 	}
 	const most = 10

@@ -27,7 +27,7 @@ func (d *Doctor) localMail(ctx context.Context) []Finding {
 	case errors.As(err, &e) && !e.Temporary():
 		f.Verdict, f.Found, f.Advice = Failed, "mail to it bounces at once: "+err.Error(), "name an address that takes mail"
 	case err != nil:
-		f.Verdict, f.Found, f.Advice = Warning, "whether it takes mail is not known: "+err.Error(), "see the finding about the name servers"
+		f.Verdict, f.Found, f.Advice = Warning, "whether it takes mail is not known: "+err.Error(), seeNameServers
 	}
 	return []Finding{f}
 }

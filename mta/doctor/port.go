@@ -92,8 +92,12 @@ func (d *Doctor) probe(ctx context.Context, p ProbeDomain) []Finding {
 	} else {
 		route, err = d.o.DNS.Resolver.Route(ctx, p.Name)
 	}
-	if err != nil {
-		return []Finding{{Port, subject, Failed, "its mail hosts are not found: " + err.Error(), "name another domain, or see the finding about the name servers"}}
+	var e *resolver.Error
+	switch {
+	case errors.As(err, &e) && !e.Temporary():
+		return []Finding{{Port, subject, Failed, "it has no mail hosts: " + err.Error(), "name another domain"}}
+	case err != nil:
+		return []Finding{{Port, subject, NotDone, "its mail hosts are not found: " + err.Error(), seeNameServers}}
 	}
 	var tries [2]attempt
 	var wg sync.WaitGroup

@@ -140,7 +140,7 @@ func TestPortKeepsTheGuard(t *testing.T) {
 func TestPortOfDomains(t *testing.T) {
 	t.Parallel()
 	d := probing(t, 25, "other.test. IN A 192.0.2.1")
-	expect(t, d.port(t.Context()), "port failed its mail hosts are not found")
+	expect(t, d.port(t.Context()), "port failed it has no mail hosts")
 	d.o.Way.Domains = nil
 	expect(t, d.port(t.Context()), "port not done --probe DOMAIN")
 }

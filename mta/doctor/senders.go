@@ -26,16 +26,13 @@ type SenderOptions struct {
 // judged by the HELO name (RFC 7208, section 2.4).
 func (d *Doctor) senders(ctx context.Context) []Finding {
 	o := &d.o.Senders
-	if o.KeysError != nil {
-		return []Finding{{DKIM, "keys", NotDone, o.KeysError.Error(), "run the doctor as root, or as the server's user"}}
-	}
 	var domains []string
 	for _, s := range o.Keys {
 		domains = append(domains, s.Domain)
 	}
 	slices.Sort(domains)
 	domains = slices.Compact(domains)
-	sources, helo := d.seenAs(ctx)
+	sources, helo, err := d.seenAs(ctx)
 	found := make([][]Finding, len(o.Keys)+len(domains)+1)
 	var wg sync.WaitGroup
 	for i, s := range o.Keys {
@@ -43,18 +40,25 @@ func (d *Doctor) senders(ctx context.Context) []Finding {
 	}
 	for i, domain := range domains {
 		wg.Go(func() {
-			found[len(o.Keys)+i] = []Finding{d.senderPolicy(ctx, domain, sources), d.dmarc(ctx, domain)}
+			found[len(o.Keys)+i] = []Finding{d.senderPolicy(ctx, domain, sources, err), d.dmarc(ctx, domain)}
 		})
 	}
-	wg.Go(func() { found[len(found)-1] = d.heloPolicy(ctx, helo, sources, domains) })
+	if err == nil {
+		wg.Go(func() { found[len(found)-1] = d.heloPolicy(ctx, helo, sources, domains) })
+	}
 	wg.Wait()
 	var all []Finding
 	for _, f := range found {
 		all = append(all, f...)
 	}
-	if len(o.Keys) == 0 {
+	switch {
+	case o.KeysError != nil:
+		all = append(all, Finding{DKIM, "keys", NotDone, "not all can be found: " + o.KeysError.Error(), "run the doctor as root, or as the server's user"})
+	case len(o.Keys) == 0:
+		all = append(all, Finding{DKIM, "keys", Warning, "there is none: mail goes out unsigned, and large receivers refuse or distrust such", "postrider dkim keygen --domain DOMAIN --selector SELECTOR"})
+	}
+	if len(domains) == 0 {
 		all = append(all,
-			Finding{DKIM, "keys", Warning, "there is none: mail goes out unsigned, and large receivers refuse or distrust such", "postrider dkim keygen --domain DOMAIN --selector SELECTOR"},
 			Finding{SPF, "sender domains", NotDone, "no domain is signed for, so that none is known as ours", ""},
 			Finding{DMARC, "sender domains", NotDone, "no domain is signed for, so that none is known as ours", ""},
 		)
@@ -63,17 +67,17 @@ func (d *Doctor) senders(ctx context.Context) []Finding {
 }
 
 // seenAs gives the addresses that receivers see, and the first HELO name.
-func (d *Doctor) seenAs(ctx context.Context) (sources []netip.Addr, helo string) {
+func (d *Doctor) seenAs(ctx context.Context) (sources []netip.Addr, helo string, err error) {
 	found, err := d.helo(ctx)
 	if err != nil {
-		return nil, ""
+		return nil, "", err
 	}
 	for _, n := range found.Names {
 		if n.Public.IsValid() {
 			sources = append(sources, n.Public)
 		}
 	}
-	return sources, found.Names[0].Name
+	return sources, found.Names[0].Name, nil
 }
 
 // key compares a key with its record.
@@ -91,7 +95,7 @@ func (d *Doctor) key(ctx context.Context, s dkim.Source) []Finding {
 	p, isKnown := ComparePublished(ctx, TXT{d.o.DNS.Resolver}, s, key)
 	switch {
 	case !isKnown:
-		f.Verdict, f.Found, f.Advice = Warning, p.Problem, "see the finding about the name servers"
+		f.Verdict, f.Found, f.Advice = Warning, p.Problem, seeNameServers
 	case !p.Published:
 		f.Verdict, f.Found, f.Advice = Failed, p.Problem+": no receiver can verify the signatures", p.Advice
 	case len(p.Notes) > 0:
@@ -100,9 +104,14 @@ func (d *Doctor) key(ctx context.Context, s dkim.Source) []Finding {
 	return []Finding{f}
 }
 
-// senderPolicy looks whether a domain's SPF record covers our addresses.
-func (d *Doctor) senderPolicy(ctx context.Context, domain string, sources []netip.Addr) Finding {
+// senderPolicy looks whether a domain's SPF record covers our addresses; unknown
+// says why they could not be found.
+func (d *Doctor) senderPolicy(ctx context.Context, domain string, sources []netip.Addr, unknown error) Finding {
 	f := Finding{SPF, domain, OK, "", ""}
+	if unknown != nil {
+		f.Verdict, f.Found = NotDone, "the address that the world sees is not known: "+unknown.Error()
+		return f
+	}
 	if len(sources) == 0 {
 		f.Verdict, f.Found = NotDone, "the address that the world sees is not known"
 		f.Advice = "set public_addresses"
@@ -138,7 +147,7 @@ func judgeSPF(r spfResult, ip netip.Addr) (Verdict, string) {
 	case spfNone:
 		return Warning, fmt.Sprintf("publish a TXT record %q", "v=spf1 "+mechanism+" ~all")
 	case spfTempError:
-		return Warning, "see the finding about the name servers"
+		return Warning, seeNameServers
 	case spfNotJudged:
 		return Warning, "put " + mechanism + " before that term, to have it decided"
 	}
@@ -150,7 +159,7 @@ func (d *Doctor) heloPolicy(ctx context.Context, helo string, sources []netip.Ad
 	if helo == "" || strings.HasPrefix(helo, "[") || len(sources) == 0 || slices.Contains(done, helo) {
 		return nil
 	}
-	f := d.senderPolicy(ctx, helo, sources)
+	f := d.senderPolicy(ctx, helo, sources, nil)
 	if strings.HasPrefix(f.Found, sources[0].String()+": "+string(spfNone)) {
 		return nil
 	}
@@ -164,7 +173,7 @@ func (d *Doctor) dmarc(ctx context.Context, domain string) Finding {
 	for name := domain; strings.Contains(name, "."); _, name, _ = strings.Cut(name, ".") {
 		texts, err := TXT{d.o.DNS.Resolver}.TXT(ctx, "_dmarc."+name)
 		if err != nil {
-			f.Verdict, f.Found, f.Advice = Warning, err.Error(), "see the finding about the name servers"
+			f.Verdict, f.Found, f.Advice = Warning, err.Error(), seeNameServers
 			return f
 		}
 		records := slices.DeleteFunc(texts, func(t string) bool { return !isDMARC(t) })

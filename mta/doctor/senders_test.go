@@ -91,7 +91,7 @@ func TestSenderPolicy(t *testing.T) {
 				records = append(records, spfRecord("example.test", c.record))
 			}
 			d, _ := newDoctor(t, records, nil)
-			expect(t, []Finding{d.senderPolicy(t.Context(), "example.test", addrs(c.from...))}, c.want)
+			expect(t, []Finding{d.senderPolicy(t.Context(), "example.test", addrs(c.from...), nil)}, c.want)
 		})
 	}
 }
@@ -138,6 +138,9 @@ func TestSenders(t *testing.T) {
 
 	d, _ = newDoctor(t, nil, nil)
 	expect(t, d.senders(t.Context()), "dkim warning keygen", "spf not done ", "dmarc not done ")
-	d, _ = newDoctor(t, nil, func(o *Options) { o.Senders.KeysError = errors.New("permission denied") })
-	expect(t, d.senders(t.Context()), "dkim not done permission denied")
+	denied := func(o *Options) { o.Senders.KeysError = errors.New("permission denied") }
+	d, _ = newDoctor(t, nil, denied)
+	expect(t, d.senders(t.Context()), "dkim not done permission denied", "spf not done ", "dmarc not done ")
+	d, _ = newDoctor(t, records, func(o *Options) { denied(o); withKeys(o) }) // those of the configuration
+	expect(t, d.senders(t.Context()), "dkim ok ", "dkim ok ", "spf ok ", "dmarc ok ", "dkim not done permission denied")
 }

@@ -117,7 +117,7 @@ func (d *Doctor) judgeOwner(ctx context.Context, owner int, mode fs.FileMode) []
 	case d.isRoot && owner == 0 && d.server(ctx).err != nil && hasUser(packageUser):
 		return []Finding{{StateDir, dir, Warning, "belongs to root, and there is a user " + packageUser + " whose service does not take it: was the server started as root once?", "chown -R " + packageUser + ": " + dir}}
 	case d.uid != owner && !d.isRoot:
-		return []Finding{{StateDir, dir, NotDone, fmt.Sprintf("belongs to %s, and this is %s: what is in it cannot be looked at; a server that is started as this user does not take it", userName(owner), userName(d.uid)), "run the doctor as root, or as " + userName(owner)}}
+		return []Finding{{StateDir, dir, NotDone, fmt.Sprintf("belongs to %s, and this is %s: what is in it cannot be looked at; a server that is started as this user does not take it", userName(owner), userName(d.uid)), "run the doctor as root, or as the server's user"}}
 	}
 	return nil
 }
