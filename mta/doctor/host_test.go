@@ -49,14 +49,15 @@ func TestStateDir(t *testing.T) {
 		"others list":     {func(t *testing.T, s *StateOptions) { mkdir(t, s.Dir, 0o755) }, []string{"state_dir warning others can list it"}},
 		"closed to the group": {func(t *testing.T, s *StateOptions) { mkdir(t, s.Dir, 0o700) },
 			[]string{"state_dir warning does not reach the control socket"}},
-		"the owner cannot write": {func(t *testing.T, s *StateOptions) { mkdir(t, s.Dir, 0o511) }, []string{"state_dir failed cannot write it (mode 0511)"}},
-		"an open part":           {func(t *testing.T, s *StateOptions) { mkdir(t, s.Queue, 0o750) }, []string{"state_dir warning chmod 700 "}},
-		"an open file":           {func(t *testing.T, s *StateOptions) { write(t, s.Files[0], 0o640) }, []string{"state_dir warning chmod 600 "}},
-		"a key that others read": {func(t *testing.T, s *StateOptions) { write(t, s.Secrets[0], 0o640) }, []string{"state_dir failed others can read it (mode 0640): the server does not start"}},
-		"anyone's pickup":        {func(t *testing.T, s *StateOptions) { mkdir(t, s.Pickup[0], 0o777|fs.ModeSetgid) }, []string{"state_dir warning everyone on this host"}},
-		"pickup without a group": {func(t *testing.T, s *StateOptions) { mkdir(t, s.Pickup[0], 0o700) }, []string{"state_dir warning chmod 2770 "}},
-		"pickup is a file":       {func(t *testing.T, s *StateOptions) { write(t, s.Pickup[0], 0o600) }, []string{"state_dir failed is no directory"}},
-		"pickup as it should be": {func(t *testing.T, s *StateOptions) { mkdir(t, s.Pickup[0], 0o770|fs.ModeSetgid) }, []string{"state_dir ok "}},
+		"the owner cannot write":         {func(t *testing.T, s *StateOptions) { mkdir(t, s.Dir, 0o511) }, []string{"state_dir failed cannot write it (mode 0511)"}},
+		"an open part":                   {func(t *testing.T, s *StateOptions) { mkdir(t, s.Queue, 0o750) }, []string{"state_dir warning chmod 700 "}},
+		"an open file":                   {func(t *testing.T, s *StateOptions) { write(t, s.Files[0], 0o640) }, []string{"state_dir warning chmod 600 "}},
+		"a key that others read":         {func(t *testing.T, s *StateOptions) { write(t, s.Secrets[0], 0o640) }, []string{"state_dir failed others can read it (mode 0640): the server does not start"}},
+		"anyone's pickup":                {func(t *testing.T, s *StateOptions) { mkdir(t, s.Pickup[0], 0o777|fs.ModeSetgid) }, []string{"state_dir warning everyone on this host"}},
+		"pickup without a group":         {func(t *testing.T, s *StateOptions) { mkdir(t, s.Pickup[0], 0o700) }, []string{"state_dir warning chmod 2770 "}},
+		"pickup that passes no group on": {func(t *testing.T, s *StateOptions) { mkdir(t, s.Pickup[0], 0o770) }, []string{"state_dir warning chmod 2770 "}},
+		"pickup is a file":               {func(t *testing.T, s *StateOptions) { write(t, s.Pickup[0], 0o600) }, []string{"state_dir failed is no directory"}},
+		"pickup as it should be":         {func(t *testing.T, s *StateOptions) { mkdir(t, s.Pickup[0], 0o770|fs.ModeSetgid) }, []string{"state_dir ok "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

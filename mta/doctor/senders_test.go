@@ -77,6 +77,7 @@ func TestSenderPolicy(t *testing.T) {
 	}{
 		"covers it":          {"v=spf1 ip4:192.0.2.1 -all", []string{"192.0.2.1"}, "spf ok 192.0.2.1: pass"},
 		"covers one of both": {"v=spf1 ip4:192.0.2.1 -all", []string{"192.0.2.1", "2001:db8::1"}, "spf failed put ip6:2001:db8::1 into it"},
+		"covers the other":   {"v=spf1 ip4:192.0.2.1 -all", []string{"2001:db8::1", "192.0.2.1"}, "spf failed put ip6:2001:db8::1 into it"},
 		"refuses":            {"v=spf1 -all", []string{"192.0.2.1"}, "spf failed put ip4:192.0.2.1 into it"},
 		"softly":             {"v=spf1 ~all", []string{"192.0.2.1"}, "spf warning put ip4:192.0.2.1 into the record"},
 		"there is none":      {"", []string{"192.0.2.1"}, `spf warning "v=spf1 ip4:192.0.2.1 ~all"`},

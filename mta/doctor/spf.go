@@ -86,6 +86,8 @@ func (s *spf) check(ctx context.Context, domain string) spfVerdict {
 			return spfVerdict{t.result, fmt.Sprintf("%q of %s", t.text, domain)}
 		}
 	}
+	// "all" has matched where there is one, so that it goes before redirect
+	// (section 6.1).
 	if redirect == "" {
 		return spfVerdict{spfNeutral, "no term of " + domain + " matches"} // section 4.7
 	}
@@ -139,7 +141,7 @@ var spfQualifiers = map[byte]spfResult{'+': spfPass, '-': spfFail, '~': spfSoftF
 
 // parseSPF reads the terms; one that is wrong spoils all (section 4.6).
 func parseSPF(record string) (terms []spfTerm, redirect string, v *spfVerdict) {
-	hasAll, redirects, exps := false, 0, 0
+	redirects, exps := 0, 0
 	for word := range strings.FieldsSeq(record) {
 		if name, value, ok := spfModifier(word); ok {
 			switch name {
@@ -157,11 +159,7 @@ func parseSPF(record string) (terms []spfTerm, redirect string, v *spfVerdict) {
 		if !ok {
 			return nil, "", spfBroken("%q", word)
 		}
-		hasAll = hasAll || t.name == "all"
 		terms = append(terms, t)
-	}
-	if hasAll {
-		redirect = "" // section 6.1
 	}
 	return terms, redirect, nil
 }

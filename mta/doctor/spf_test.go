@@ -61,6 +61,8 @@ func TestSPF(t *testing.T) {
 		"mx, too many hosts, 4.6.4":     {"v=spf1 mx -all", hosts, "", spfPermError, "more than 10 mail hosts"},
 		"include, 5.2":                  {"v=spf1 include:o.test -all", []string{spfRecord("o.test", "v=spf1 ip4:192.0.2.1 -all")}, "", spfPass, `"include:o.test"`},
 		"include that does not match":   {"v=spf1 include:o.test ~all", []string{spfRecord("o.test", "v=spf1 -all")}, "", spfSoftFail, ""},
+		"include that does so softly":   {"v=spf1 include:o.test -all", []string{spfRecord("o.test", "v=spf1 ~all")}, "", spfFail, ""},
+		"include that does not say":     {"v=spf1 include:o.test -all", []string{spfRecord("o.test", "v=spf1 ?all")}, "", spfFail, ""},
 		"include of none, 5.2":          {"v=spf1 include:o.test -all", nil, "", spfPermError, "included and has no record"},
 		"include of a broken one":       {"v=spf1 include:o.test +all", []string{spfRecord("o.test", "v=spf1 ip4")}, "", spfPermError, "of o.test"},
 		"redirect, 6.1":                 {"v=spf1 redirect=o.test", []string{spfRecord("o.test", "v=spf1 ip4:192.0.2.1 -all")}, "", spfPass, ""},
