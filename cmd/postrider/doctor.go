@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -82,13 +83,13 @@ func probeDomains(words []string) ([]string, error) {
 // with. Where only the files that it names are wrong, the rest is looked at
 // all the same.
 func examine(c *cobra.Command, server serverFlags, probes []string) (doctor.Report, error) {
-	options := config.Options{File: *server.config, Local: true, Environ: os.Environ()}
+	options := config.Options{File: *server.config, Environ: os.Environ()}
 	found := doctor.ConfigurationOptions{File: *server.config}
-	cfg, err := config.Load(options)
+	cfg, err := examinedConfig(options)
 	if err != nil {
 		found.Errors = problems(err)
 		options.KeysUnseen = true
-		if cfg, err = config.Load(options); err != nil {
+		if cfg, err = examinedConfig(options); err != nil {
 			return doctor.Unconfigured(found), nil
 		}
 	} else if err := tryCertificates(cfg); err != nil {
@@ -102,6 +103,37 @@ func examine(c *cobra.Command, server serverFlags, probes []string) (doctor.Repo
 		return doctor.Report{}, err
 	}
 	return d.Run(c.Context()), nil
+}
+
+// examinedConfig loads the configuration of the server that is meant.
+func examinedConfig(o config.Options) (*config.Config, error) {
+	o.Local = true
+	own, err := config.Load(o)
+	o.Local = false
+	installed, installedErr := config.Load(o)
+	if installedErr == nil && meansInstalled(own, err, installed, isDirectory) {
+		return installed, nil
+	}
+	return own, err
+}
+
+// meansInstalled: who may not write the state_dir of the server that is
+// installed here means that one all the same, and not one that they could
+// start in the working directory, unless they have done so.
+func meansInstalled(own *config.Config, err error, installed *config.Config, isThere func(string) bool) bool {
+	if !isThere(installed.StateDir) {
+		return false
+	}
+	if err != nil {
+		var several config.Errors
+		return errors.As(err, &several) && !slices.ContainsFunc(several, func(e *config.Error) bool { return e.Key != "state_dir" })
+	}
+	return own.File == installed.File && !isThere(own.StateDir)
+}
+
+func isDirectory(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 func problems(err error) (all []doctor.Problem) {
