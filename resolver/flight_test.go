@@ -70,6 +70,14 @@ func TestLookupEndsWithItsLastCaller(t *testing.T) {
 		})
 	}
 	zone.Wait("d.test", dns.TypeTXT, 1)
+	waitFor(t, func() bool { // else the last one begins a lookup of its own
+		r.flights.mu.Lock()
+		defer r.flights.mu.Unlock()
+		for _, f := range r.flights.running {
+			return f.waiters == 3
+		}
+		return false
+	})
 	cancel()
 	wg.Wait()
 	if len(r.inFlight.answering) != 0 || len(r.flights.running) != 0 {
