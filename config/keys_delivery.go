@@ -6,7 +6,7 @@ func deliveryTables() []Table {
 	return []Table{
 		{Path: "delivery", Keys: deliveryKeys(), Doc: "How mail goes out. Most of it can be changed for a recipient domain in `[[destination]]`."},
 		{Path: "delivery.timeouts", Keys: timeoutKeys(), Doc: "How long a peer may take for each step. The defaults of all but `connect` and `tls` are the least that RFC 5321, section 4.5.3.2, asks for. A short `final` makes duplicates: the peer has the message, and we do not know it."},
-		{Path: "tlsrpt", Keys: tlsrptKeys(), Doc: "Reports to domains that want to know how TLS to them went (RFC 8460)."},
+		{Path: "tlsrpt", Keys: tlsrptKeys(), Doc: "Reports to domains that want to know how TLS to them went (RFC 8460). A connection counts once for each domain whose mail it carries, by that domain's own policy."},
 		{Path: "suppression", Keys: suppressionKeys(), Doc: "The addresses that nothing is sent to any more. `postrider suppress` shows and changes the list; its file is `<state_dir>/suppression`."},
 	}
 }

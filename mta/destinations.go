@@ -117,6 +117,9 @@ type connectionCounter struct{ *metrics.Metrics }
 
 // Connection implements delivery.Observer.
 func (m connectionCounter) Connection(c *delivery.Connection) {
+	if c.IsShared {
+		return // counted when it was made
+	}
 	m.Metrics.Connection(c.Demand.Level.String(), c.Demand.Source.String(), c.Reached.String())
 	if c.TLSResult != delivery.TLSNotTried && c.TLSResult != delivery.TLSOK {
 		m.TLSFailed(c.TLSResult.String())

@@ -12,6 +12,7 @@ import (
 	"postrider/mta/smtptest"
 	"postrider/mta/tlspolicy"
 	"postrider/mta/tlsrpt"
+	"postrider/queue"
 )
 
 // reporting has the internet's connections counted.
@@ -104,6 +105,111 @@ func TestTLSIsCountedForEveryPolicy(t *testing.T) {
 				t.Errorf("counted %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// manyMessages are attempts for one connection.
+type manyMessages struct {
+	oneMessage
+	left     []*delivery.Attempt
+	outcomes map[string]queue.Outcome // by domain, of the last message
+}
+
+func (m *manyMessages) Next() (*delivery.Attempt, bool) {
+	if len(m.left) == 0 {
+		return nil, false
+	}
+	a := m.left[0]
+	m.left = m.left[1:]
+	return a, true
+}
+
+func (m *manyMessages) Done(a *delivery.Attempt, r *delivery.Report) {
+	m.outcomes[a.Recipients[0].Domain] = r.Outcomes[0]
+}
+
+// sendShared carries one message to each of the domains, which must share their
+// connections.
+func (n *internet) sendShared(agent *delivery.Agent, level tlspolicy.Level, domains ...string) map[string]queue.Outcome {
+	n.t.Helper()
+	m := &manyMessages{outcomes: make(map[string]queue.Outcome)}
+	for _, domain := range domains {
+		plan, err := n.plan(domain, level)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		a := m.attempt(domain)
+		if a.Plan = plan; len(m.left) > 0 && m.left[0].Plan.Key != plan.Key {
+			n.t.Fatalf("%s: %q, %s: %q", domains[0], m.left[0].Plan.Key, domain, plan.Key)
+		}
+		m.left = append(m.left, a)
+	}
+	first := m.left[0]
+	m.left = m.left[1:]
+	agent.Deliver(n.t.Context(), first.Plan, first, m)
+	return m.outcomes
+}
+
+// A session counts once for each domain whose mail it carries, by that domain's
+// own policy: while it lasts, and when it comes out of the pool.
+func TestSharedSessionCountsForEachDomain(t *testing.T) {
+	t.Parallel()
+	for server, want := range map[string]map[string]string{
+		"good":         {"plain.test": "no-policy-found 1/0", "testing.test": "sts 1/0", "another.test": "sts 0/1 validation-failure:1"},
+		"wrong name":   {"plain.test": "no-policy-found 1/0", "testing.test": "sts 0/1 certificate-host-mismatch:1", "another.test": "sts 0/1 validation-failure:1"},
+		"no STARTTLS":  {"plain.test": "no-policy-found 0/1 starttls-not-supported:1", "testing.test": "sts 0/1 starttls-not-supported:1", "another.test": "sts 0/1 starttls-not-supported:1"},
+		"no STARTTLS!": {"plain.test": "no-policy-found 0/1 starttls-not-supported:1", "testing.test": "sts 0/1 starttls-not-supported:1", "another.test": "sts 0/1 starttls-not-supported:1"},
+	} {
+		t.Run(server, func(t *testing.T) {
+			t.Parallel()
+			n := newInternet(t)
+			recorder := n.reporting()
+			mx := n.host(n.serverOf(strings.TrimSuffix(server, "!"), "mx.shared.test"), "mx.shared.test")
+			for domain, sts := range map[string]string{"plain.test": "no policy", "testing.test": "testing", "another.test": "testing another"} {
+				n.zone.Add(domain + ". 300 IN MX 10 mx.shared.test.")
+				n.publishSTSKind(sts, domain, "mx.shared.test")
+			}
+			agent := n.agent()
+			defer agent.Close()
+			if strings.HasSuffix(server, "!") { // each domain finds the connection in the pool
+				for _, domain := range []string{"plain.test", "testing.test", "another.test", "testing.test"} {
+					n.sendShared(agent, tlspolicy.Enable, domain)
+				}
+			} else {
+				n.sendShared(agent, tlspolicy.Enable, "plain.test", "testing.test", "another.test", "plain.test", "testing.test")
+				n.sendShared(agent, tlspolicy.Enable, "another.test", "testing.test")
+			}
+			if mx.Sessions() != 1 {
+				t.Fatalf("%d connections, want one that all share", mx.Sessions())
+			}
+			for domain, tally := range want {
+				if got := counted(recorder, domain); got != tally {
+					t.Errorf("%s: counted %q, want %q", domain, got, tally)
+				}
+			}
+		})
+	}
+}
+
+// The trace of each domain's mail tells its own reason for the demand, and what
+// the session got by with.
+func TestSharedSessionIsTracedInEachDomainsWords(t *testing.T) {
+	t.Parallel()
+	for server, less := range map[string]string{"good": "", "no STARTTLS": "; in clear: it does not offer STARTTLS"} {
+		n := newInternet(t)
+		n.host(n.serverOf(server, "mx.shared.test"), "mx.shared.test")
+		n.zone.Add("plain.test. 300 IN MX 10 mx.shared.test.", "testing.test. 300 IN MX 10 mx.shared.test.")
+		n.publishSTS("testing.test", "testing", "mx.shared.test")
+		agent := n.agent()
+		defer agent.Close()
+		for _, domains := range [][]string{{"plain.test", "testing.test"}, {"testing.test", "plain.test"}, {"plain.test"}} {
+			for domain, o := range n.sendShared(agent, tlspolicy.Enable, domains...) {
+				want := map[string]string{"plain.test": "enable", "testing.test": "enable (MTA-STS only testing)"}[domain] + less
+				if o.Remote == nil || o.Remote.Demand != want {
+					t.Errorf("%s, %s: %+v, want the demand %q", server, domain, o.Remote, want)
+				}
+			}
+		}
 	}
 }
 

@@ -181,25 +181,31 @@ func keyDigest(t *testing.T, c *tls.Config) string {
 // send carries one message to a domain over connections of its own.
 func (n *internet) send(domain string, level tlspolicy.Level) queue.Outcome {
 	n.t.Helper()
-	patience := time.Minute // no cell waits for it
-	agent := delivery.NewAgent(delivery.Options{
-		Timeouts: smtpclient.Timeouts{Greeting: patience, Command: patience, TLS: patience, Data: patience, Block: patience, Final: patience},
-		HELO:     func(netip.Addr) string { return "out.test" },
-		Guard:    n.guard, Roots: n.ca.Pool(), VerifyDANE: verifyDANE, Observer: n.observer,
-	})
+	agent := n.agent()
 	defer agent.Close()
-	planner := &delivery.Planner{Resolver: n.resolver, Policies: n.policies, Destination: func(string) delivery.Destination {
-		return delivery.Destination{TLS: level, Port: n.port}
-	}}
-	plan, err := planner.Plan(n.t.Context(), domain)
+	plan, err := n.plan(domain, level)
 	if err != nil {
 		return delivery.PlanOutcome(err)
 	}
 	m := &oneMessage{t: n.t}
-	to := []queue.Recipient{{Address: "r@" + domain, Domain: domain}}
-	env := &queue.Envelope{Sender: "s@from.test", Recipients: to, Size: int64(len(oneContent))}
-	agent.Deliver(n.t.Context(), plan, &delivery.Attempt{Envelope: env, Recipients: to, Content: m}, m)
+	agent.Deliver(n.t.Context(), plan, m.attempt(domain), m)
 	return m.outcome
+}
+
+func (n *internet) agent() *delivery.Agent {
+	patience := time.Minute // no cell waits for it
+	return delivery.NewAgent(delivery.Options{
+		Timeouts: smtpclient.Timeouts{Greeting: patience, Command: patience, TLS: patience, Data: patience, Block: patience, Final: patience},
+		HELO:     func(netip.Addr) string { return "out.test" },
+		Guard:    n.guard, Roots: n.ca.Pool(), VerifyDANE: verifyDANE, Observer: n.observer,
+	})
+}
+
+func (n *internet) plan(domain string, level tlspolicy.Level) (*delivery.Plan, error) {
+	planner := &delivery.Planner{Resolver: n.resolver, Policies: n.policies, Destination: func(string) delivery.Destination {
+		return delivery.Destination{TLS: level, Port: n.port}
+	}}
+	return planner.Plan(n.t.Context(), domain)
 }
 
 const oneContent = "Subject: hello\r\n\r\nHello.\r\n"
@@ -208,6 +214,13 @@ const oneContent = "Subject: hello\r\n\r\nHello.\r\n"
 type oneMessage struct {
 	t       *testing.T
 	outcome queue.Outcome
+}
+
+// attempt is the message to one recipient of a domain.
+func (m *oneMessage) attempt(domain string) *delivery.Attempt {
+	to := []queue.Recipient{{Address: "r@" + domain, Domain: domain}}
+	env := &queue.Envelope{Sender: "s@from.test", Recipients: to, Size: int64(len(oneContent))}
+	return &delivery.Attempt{Envelope: env, Recipients: to, Content: m}
 }
 
 func (m *oneMessage) Content() (*queue.Content, error) {

@@ -59,17 +59,21 @@ type Options struct {
 type Observer interface {
 	// Connection is called once for each connection that was tried, and for
 	// each host that its side's policy kept us from connecting to, by the
-	// goroutine that tried it. The value is valid until it returns.
+	// goroutine that tried it; and once for each further domain whose mail
+	// a connection carries, with IsShared. The value is valid until it returns.
 	Connection(c *Connection)
 }
 
 // Connection is what trying to connect came to.
 type Connection struct {
-	Domain string         // of the recipients it was made for
-	Host   string         // empty for an address literal
-	Addr   netip.AddrPort // zero where the host was not connected to
-	Local  netip.Addr
-	Demand tlspolicy.Requirement
+	Domain string // of the recipients it was made for, or is shared by
+	// IsShared: the connection was made for another domain, and is told of
+	// once more for what this one demands.
+	IsShared bool
+	Host     string         // empty for an address literal
+	Addr     netip.AddrPort // zero where the host was not connected to
+	Local    netip.Addr
+	Demand   tlspolicy.Requirement
 	// Message is what the message that it was made for asks of TLS.
 	Message tlspolicy.Message
 	// Stage is how far it came: StageMAIL when it is ready for mail.

@@ -9,6 +9,9 @@ import (
 // Attempt is one message to some recipients at one domain. It belongs to the
 // caller and must not change until Done was called for it.
 type Attempt struct {
+	// Plan is that of the recipients' domain, with the key of the plan that
+	// Deliver was called with; nil: that one.
+	Plan       *Plan
 	Envelope   *queue.Envelope
 	Recipients []queue.Recipient
 	Content    Opener

@@ -24,7 +24,7 @@ func BenchmarkAttempt(b *testing.B) {
 	m := mail("r@a.test")
 	work := &benchWork{a: m.attempt}
 	c.begin(context.Background(), &Plan{}, &work.a, work)
-	c.session = &session{openedAt: time.Now(), remote: &queue.Remote{Host: "mx1.a.test"}, key: poolKey{addr: netip.MustParseAddrPort("192.0.2.1:25")}, pool: a.pool,
+	c.session = &session{openedAt: time.Now(), words: words{remote: &queue.Remote{Host: "mx1.a.test"}}, key: poolKey{addr: netip.MustParseAddrPort("192.0.2.1:25")}, pool: a.pool,
 		ext: smtpclient.Extensions{Pipelining: true, Chunking: true, EightBitMIME: true, SizeKnown: true, DSN: true}}
 	ok := func(text string) smtpclient.Reply {
 		return smtpclient.Reply{Code: 250, Enhanced: "2.0.0", Lines: []string{text}}

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -16,12 +17,13 @@ const maxRounds = 3
 // waiting is an attempt that a connection is needed for.
 type waiting struct {
 	attempt *Attempt
+	plan    *Plan // of its domain
 	kind    tlspolicy.Message
 	rounds  int // connections that ended under it
 }
 
-func wait(a *Attempt) waiting {
-	w := waiting{attempt: a}
+func (c *carrier) wait(a *Attempt) waiting {
+	w := waiting{attempt: a, plan: cmp.Or(a.Plan, c.given)}
 	switch env := a.Envelope; {
 	case env.RequireTLS: // RFC 8689, section 4.1: it overrides the header field
 		w.kind = tlspolicy.MessageRequireTLS
@@ -35,7 +37,8 @@ func wait(a *Attempt) waiting {
 type carrier struct {
 	agent *Agent
 	ctx   context.Context // of this Deliver, which the carrier does not outlive
-	plan  *Plan
+	given *Plan           // with Deliver
+	plan  *Plan           // of the walk, and of the session that it has found
 	work  Work
 
 	// pending were taken from work and come before what it has next: the first
@@ -59,13 +62,13 @@ func newCarrier(a *Agent) *carrier {
 }
 
 func (c *carrier) begin(ctx context.Context, plan *Plan, first *Attempt, work Work) {
-	c.ctx, c.plan, c.work = ctx, plan, work
-	c.pending = append(c.pending[:0], wait(first))
+	c.ctx, c.given, c.plan, c.work = ctx, plan, plan, work
+	c.pending = append(c.pending[:0], c.wait(first))
 }
 
 // end forgets everything that would keep memory alive.
 func (c *carrier) end() {
-	c.ctx, c.plan, c.work, c.session = nil, nil, nil, nil
+	c.ctx, c.given, c.plan, c.work, c.session = nil, nil, nil, nil, nil
 	clear(c.pending[:cap(c.pending)])
 	clear(c.walk.candidates[:cap(c.walk.candidates)])
 	c.walk = walk{candidates: c.walk.candidates[:0]}
@@ -77,6 +80,7 @@ func (c *carrier) run() {
 	for len(c.pending) > 0 {
 		head := &c.pending[0]
 		if c.walk.attempt != head.attempt {
+			c.plan = head.plan
 			c.walk.begin(head.attempt, head.kind, time.Now())
 		}
 		c.session = c.connect()
@@ -118,6 +122,7 @@ func (c *carrier) nextTransaction() (*smtpclient.Transaction, bool) {
 			return nil, false
 		}
 		f := c.flight(w)
+		f.remote = s.speakFor(w.plan, w.kind)
 		if !f.prepare(s, c.agent.o.Converter) {
 			c.reportLocal(f)
 			continue
@@ -138,7 +143,7 @@ func (c *carrier) nextWaiting() (w waiting, ok bool) {
 		if !ok {
 			return waiting{}, false
 		}
-		c.pending = append(c.pending, wait(a))
+		c.pending = append(c.pending, c.wait(a))
 	}
 	w = c.pending[0]
 	if !c.fits(w.kind) {
@@ -176,7 +181,7 @@ func (c *carrier) flight(w waiting) *flight {
 // free keeps a flight for the next attempt, without what the last one held.
 func (c *carrier) free(f *flight) {
 	f.waiting = waiting{}
-	f.outcomes, f.openErr = nil, nil
+	f.outcomes, f.openErr, f.remote = nil, nil, nil
 	clear(f.tx.Rcpts)
 	f.tx.From, f.tx.Params = "", ""
 	const few = 100 // recipients; a larger buffer is not kept
@@ -191,8 +196,13 @@ func (c *carrier) transactionDone(tx *smtpclient.Transaction, res *smtpclient.Re
 	f := tx.Value.(*flight)
 	f.discard()
 	s := c.session
+	s.remote = f.remote // the next one may be on its way, in other words
 	w := f.waiting
-	switch end := judgeEnd(f, res, s.label); {
+	end := judgeEnd(f, res, s.label)
+	if end.next != again {
+		c.agent.observeShared(s, w)
+	}
+	switch {
 	case end.next == again:
 		c.again(w)
 	case end.next == elsewhere:
@@ -306,7 +316,7 @@ func (c *carrier) returnPending() {
 
 // peer is whom replies about an attempt are from.
 func (c *carrier) peer(a *Attempt) peer {
-	p := peer{plan: c.plan, site: c.agent.o.Site}
+	p := peer{plan: cmp.Or(a.Plan, c.given), site: c.agent.o.Site}
 	if len(a.Recipients) > 0 {
 		p.domain = a.Recipients[0].Domain
 	}
@@ -315,6 +325,9 @@ func (c *carrier) peer(a *Attempt) peer {
 
 // hand gives a finished attempt back, with every reason classified.
 func (c *carrier) hand(a *Attempt, r *Report) {
+	if c.walk.attempt == a {
+		c.walk.attempt = nil // the caller may use it again, for another message
+	}
 	for i := range r.Outcomes {
 		classifyReason(&r.Outcomes[i])
 	}

@@ -133,14 +133,14 @@ func (c *carrier) pooled(hosts []PlannedHost) *session {
 func (c *carrier) pooledAt(h *PlannedHost, d *demand, addr netip.AddrPort) *session {
 	key := c.key(h, d, addr)
 	if len(c.agent.o.Sources) == 0 {
-		return c.taken(key, h, d)
+		return c.taken(key, h)
 	}
 	for _, source := range c.agent.o.Sources {
 		if source.Is4() != addr.Addr().Is4() {
 			continue
 		}
 		key.source = source
-		if s := c.taken(key, h, d); s != nil {
+		if s := c.taken(key, h); s != nil {
 			return s
 		}
 	}
@@ -157,18 +157,13 @@ func (c *carrier) key(h *PlannedHost, d *demand, addr netip.AddrPort) poolKey {
 
 // taken is a session out of the pool, called what this plan calls its host:
 // domains may have other names for one address.
-func (c *carrier) taken(key poolKey, h *PlannedHost, d *demand) *session {
+func (c *carrier) taken(key poolKey, h *PlannedHost) *session {
 	s := c.take(key)
 	if s == nil {
 		return nil
 	}
-	name, words := hostName(h), d.String()
-	if s.remote.Host == name && s.remote.Demand == words {
-		return s
-	}
-	remote := *s.remote // outcomes have the former one
-	remote.Host, remote.Demand = name, words
-	s.remote, s.label = &remote, hostLabel(h.Name, key.addr)
+	s.speak(c.plan, c.walk.kind, h)
+	s.label = hostLabel(h.Name, key.addr)
 	return s
 }
 
@@ -248,8 +243,9 @@ func (c *carrier) open(cand candidate) (*session, *fault) {
 		mode = a.tls.recall(cand.addr, time.Now())
 	}
 	first := mode
+	broken := verdict{}
 	for {
-		t := try{carrier: c, candidate: cand, mode: mode, why: why, began: time.Now()}
+		t := try{carrier: c, candidate: cand, mode: mode, why: why, began: time.Now(), broken: broken}
 		s, f := t.do()
 		a.observe(&t, f)
 		if s != nil {
@@ -262,7 +258,7 @@ func (c *carrier) open(cand candidate) (*session, *fault) {
 		if level != tlspolicy.Enable || !t.tlsBroke() || c.ctx.Err() != nil {
 			return nil, f
 		}
-		mode, why = t.fallback(), f.words()
+		mode, why, broken = t.fallback(), f.words(), t.verdict
 	}
 }
 
@@ -284,12 +280,14 @@ type try struct {
 	why   string // the mode is less than the best
 	began time.Time
 
-	local     netip.Addr
-	smtp      *smtpclient.Session
-	remote    *queue.Remote
-	tlsResult TLSResult
-	tlsErr    error
-	tlsStage  smtpclient.Stage // where STARTTLS failed
+	broken verdict // of the try before, which this one falls back from
+
+	local    netip.Addr
+	smtp     *smtpclient.Session
+	remote   *queue.Remote
+	less     string           // than TLS at its best, and why
+	verdict                   // on TLS, for the domain that the connection is made for
+	tlsStage smtpclient.Stage // where STARTTLS failed
 }
 
 func (t *try) demand() *demand { return &t.host.demands[t.walk.kind] }
@@ -318,7 +316,7 @@ func (t *try) do() (*session, *fault) {
 		LocalName: t.remote.HELO, Timeouts: a.o.Timeouts, InFlight: a.o.InFlight,
 		NoChunking: t.plan.Session.NoChunking, NoPipelining: t.plan.Session.NoPipelining,
 	})
-	s := &session{smtp: t.smtp, label: label, remote: t.remote, local: t.local, pool: a.pool}
+	s := &session{smtp: t.smtp, label: label, local: t.local, pool: a.pool}
 	s.key = t.key(t.host, t.demand(), t.addr)
 	s.key.source = source
 	if !a.pool.opened(s) {
@@ -336,6 +334,8 @@ func (t *try) do() (*session, *fault) {
 		}
 		return nil, t.blame(f)
 	}
+	s.words = words{remote: t.remote, less: t.less, plan: t.plan, kind: t.walk.kind}
+	s.counts = t.count()
 	s.ext = t.smtp.Extensions()
 	s.openedAt = time.Now()
 	s.took = s.openedAt.Sub(t.began)
@@ -395,7 +395,7 @@ func (a *Agent) observe(t *try, f *fault) {
 	}
 	c := Connection{
 		Domain: t.plan.Domain, Host: t.host.Name, Addr: t.addr, Local: t.local, Demand: t.demand().Requirement,
-		Message: t.walk.kind, Stage: queue.StageMAIL, TLSResult: t.tlsResult, TLSErr: t.tlsErr, Took: time.Since(t.began),
+		Message: t.walk.kind, Stage: queue.StageMAIL, TLSResult: t.result, TLSErr: t.err, Took: time.Since(t.began),
 	}
 	if t.smtp != nil {
 		c.TLS = t.smtp.TLS()

@@ -23,8 +23,9 @@ type flight struct {
 	outcomes []queue.Outcome // of the attempt; those not in who are decided already
 	opened   content         // before its turn, or converted
 	openErr  error
-	number   int  // of the transaction on its session, from 0
-	isFirst  bool // on a session that came from the pool, of this time
+	remote   *queue.Remote // the host, in the words of the attempt's plan
+	number   int           // of the transaction on its session, from 0
+	isFirst  bool          // on a session that came from the pool, of this time
 }
 
 // content is what is sent, with what gives it back; the zero value is none.

@@ -171,7 +171,7 @@ func TestRefusalStandsWhereWeLackTheOtherFamily(t *testing.T) {
 			}
 			w = walk{allPermanent: true}
 			w.leaveFamily(netip.MustParseAddr("192.0.2.1"))
-			w.noteRefusal(&session{remote: &queue.Remote{}}, []queue.Outcome{{Verdict: queue.Failed, Code: 550, Status: "5.7.1"}})
+			w.noteRefusal(&session{words: words{remote: &queue.Remote{}}}, []queue.Outcome{{Verdict: queue.Failed, Code: 550, Status: "5.7.1"}})
 			w.note(after)
 			if w.allPermanent != isUnreachable {
 				t.Errorf("%v after a refusal for good: permanent %v", err, w.allPermanent)

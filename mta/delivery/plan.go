@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,7 +70,7 @@ type Plan struct {
 	// Site names the set of hosts: the route's.
 	Site string
 	// Key is equal for plans whose attempts may share connections: the same
-	// hosts, ports and demands.
+	// hosts in the same order of preference, ports and demands.
 	Key         string
 	Hosts       []PlannedHost // best preference first
 	ExpiresAt   time.Time
@@ -188,6 +189,7 @@ func (p *Plan) key() string {
 		b.WriteString(" fixed")
 	}
 	b.WriteString(" max=" + strconv.Itoa(p.MaxMessages))
+	p.writeRanks(&b)
 	last := ""
 	for i := range p.Hosts {
 		h := &p.Hosts[i]
@@ -204,6 +206,24 @@ func (p *Plan) key() string {
 		}
 	}
 	return b.String()
+}
+
+// writeRanks tells apart what shares its hosts and not their order: mail does not
+// ride to one domain's best host where that is another's last resort.
+func (p *Plan) writeRanks(b *strings.Builder) {
+	for from := 0; from < len(p.Hosts); {
+		to := groupEnd(p.Hosts, from)
+		if from == 0 && to == len(p.Hosts) {
+			return // equals, all of which the site names
+		}
+		names := make([]string, 0, to-from)
+		for i := from; i < to; i++ {
+			names = append(names, p.Hosts[i].Name)
+		}
+		slices.Sort(names)
+		b.WriteString(" " + strconv.Itoa(from) + "=" + strings.Join(names, ","))
+		from = to
+	}
 }
 
 // PlanOutcome is what becomes of mail for which there is no plan: for a

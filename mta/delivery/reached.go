@@ -50,10 +50,20 @@ func tlsText(level tlspolicy.Level, state *tls.ConnectionState) string {
 	return version + " " + tls.CipherSuiteName(state.CipherSuite) + " " + reached(level, state).String()
 }
 
-// less notes in the remote's demand that a connection got by with less than
-// TLS at its best, and why: "enable; in clear: it does not offer STARTTLS".
-func (t *try) less(what, why string) {
-	t.remote.Demand = oneLine(t.demand().String() + "; " + what + ": " + why)
+// getsBy notes that a connection got by with less than TLS at its best, and
+// why: "in clear: it does not offer STARTTLS".
+func (t *try) getsBy(what, why string) {
+	t.less = what + ": " + why
+	t.remote.Demand = demandWords(&t.demand().Requirement, t.less)
+}
+
+// demandWords are a demand, and what it put up with: "enable; in clear: it does
+// not offer STARTTLS".
+func demandWords(d *tlspolicy.Requirement, less string) string {
+	if less == "" {
+		return d.String()
+	}
+	return oneLine(d.String() + "; " + less)
 }
 
 // whyRemembered stands for the reason of a weaker mode that an earlier

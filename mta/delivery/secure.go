@@ -56,17 +56,17 @@ func (t *try) secure() error {
 	d := t.demand()
 	if t.mode == tlsNever {
 		if d.Level == tlspolicy.Enable {
-			t.less("in clear", t.why)
+			t.getsBy("in clear", t.why)
 		}
 		return nil
 	}
 	if !t.smtp.Extensions().StartTLS {
-		t.tlsResult = TLSNotSupported
+		t.verdict = verdict{TLSNotSupported, nil}
 		if d.Level > tlspolicy.Enable {
 			return &fault{stage: queue.StageSTARTTLS, status: "4.7.4",
 				text: fmt.Sprintf("%s does not offer STARTTLS, and TLS is demanded: %v", hostLabel(t.host.Name, t.addr), d)}
 		}
-		t.less("in clear", "it does not offer STARTTLS")
+		t.getsBy("in clear", "it does not offer STARTTLS")
 		return nil
 	}
 	if d.Level == tlspolicy.DANE && t.agent.o.VerifyDANE == nil {
@@ -75,20 +75,19 @@ func (t *try) secure() error {
 	if err := t.smtp.StartTLS(t.ctx, t.tlsConfig()); err != nil {
 		var e *smtpclient.Error
 		if errors.As(err, &e) && (e.Stage == smtpclient.StageSTARTTLS || e.Stage == smtpclient.StageTLS) {
-			t.tlsStage, t.tlsErr = e.Stage, err
-			t.tlsResult = judgeTLS(e)
+			t.tlsStage, t.verdict = e.Stage, verdict{judgeTLS(e), err}
 		}
 		return err
 	}
-	t.tlsResult = TLSOK
+	t.result = TLSOK
 	state := t.smtp.TLS()
 	t.remote.TLS = tlsText(d.Level, state)
 	if t.mode == tlsOld {
-		t.less("from TLS 1.0 up", t.why)
+		t.getsBy("from TLS 1.0 up", t.why)
 	}
-	t.watch(state)
+	t.verdict = t.agent.watch(&d.Requirement, t.host.Name, state)
 	if d.RequireTLS && !t.smtp.Extensions().RequireTLS {
-		t.tlsResult = TLSNoRequire
+		t.result = TLSNoRequire
 		// RFC 8689, section 4.2.1: another host may offer it; when none does,
 		// the message goes back.
 		return &fault{stage: queue.StagePolicy, status: "5.7.30", isPermanent: true, isOwn: true,
@@ -101,7 +100,7 @@ func (t *try) secure() error {
 func (t *try) tlsBroke() bool {
 	var e *smtpclient.Error
 	// Octets injected before the handshake are an attack, not weakness.
-	return t.tlsStage != 0 && errors.As(t.tlsErr, &e) && e.Kind != smtpclient.KindAborted && !errors.Is(e, smtpclient.ErrInjected)
+	return t.tlsStage != 0 && errors.As(t.err, &e) && e.Kind != smtpclient.KindAborted && !errors.Is(e, smtpclient.ErrInjected)
 }
 
 // fallback is the mode to try next.
@@ -112,22 +111,28 @@ func (t *try) fallback() tlsMode {
 	return tlsNever
 }
 
-// watch checks what a policy in mode testing would demand, for the reports.
-func (t *try) watch(state *tls.ConnectionState) {
-	d := t.demand()
+// verdict is what TLS came to on a connection, with the cause of a failure.
+type verdict struct {
+	result TLSResult
+	err    error
+}
+
+// watch judges TLS that works by what a policy in mode testing would demand, for
+// the reports.
+func (a *Agent) watch(d *tlspolicy.Requirement, host string, state *tls.ConnectionState) verdict {
 	if d.STS != tlspolicy.STSTesting {
-		return
+		return verdict{result: TLSOK}
 	}
 	if !d.STSMatch {
-		t.tlsErr, t.tlsResult = errNotNamed, TLSNotNamed
-		return
+		return verdict{TLSNotNamed, errNotNamed}
 	}
 	if d.Level == tlspolicy.Verify {
-		return
+		return verdict{result: TLSOK}
 	}
-	if err := verifyChain(state, t.host.Name, t.agent.o.Roots); err != nil {
-		t.tlsErr, t.tlsResult = err, judgeCertificate(err)
+	if err := verifyChain(state, host, a.o.Roots); err != nil {
+		return verdict{judgeCertificate(err), err}
 	}
+	return verdict{result: TLSOK}
 }
 
 func verifyChain(state *tls.ConnectionState, name string, roots *x509.CertPool) error {

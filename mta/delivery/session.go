@@ -5,21 +5,21 @@ import (
 	"time"
 
 	"postrider/mta/smtpclient"
-	"postrider/queue"
 )
 
 // session is one open connection, ready for mail.
 type session struct {
-	smtp     *smtpclient.Session
-	key      poolKey
-	label    string // for people
-	remote   *queue.Remote
+	smtp  *smtpclient.Session
+	key   poolKey
+	label string // for people
+	words
 	ext      smtpclient.Extensions
 	local    netip.Addr
 	openedAt time.Time
 	count    int           // transactions
 	took     time.Duration // to connect; told once
 	isReused bool          // came from the pool
+	counts   counted
 	// hasDelivered: the host took a message over this connection. isUnwanted:
 	// it takes none from our address of this family.
 	hasDelivered, isUnwanted bool

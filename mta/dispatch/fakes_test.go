@@ -356,6 +356,9 @@ func (f *fakeDeliverer) Deliver(ctx context.Context, plan *delivery.Plan, first 
 		}
 	}
 	for a, ok := first, true; ok; a, ok = work.Next() {
+		if a.Plan == nil || a.Plan.Key != plan.Key || a.Plan.Domain != a.Recipients[0].Domain {
+			f.t.Errorf("an attempt for %s came without its plan, beside that of %s", a.Recipients[0].Domain, plan.Domain)
+		}
 		r := f.attempt(ctx, plan, a)
 		work.Done(a, &r)
 		if r.Site == delivery.SiteFailed || ctx.Err() != nil {

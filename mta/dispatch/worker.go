@@ -11,7 +11,6 @@ type inFlight struct {
 	delivery.Attempt
 	claim Claim
 	lane  *lane
-	plan  *delivery.Plan
 }
 
 // worker is one connection of a path. It is delivery's Work.
@@ -76,7 +75,7 @@ func (w *worker) run() {
 	}
 	for f := w.first; f != nil; f = w.next() {
 		w.first = nil
-		w.d.o.Deliverer.Deliver(w.d.ctx, f.plan, &f.Attempt, w)
+		w.d.o.Deliverer.Deliver(w.d.ctx, f.Plan, &f.Attempt, w)
 	}
 	w.close()
 }
@@ -146,7 +145,7 @@ func (w *worker) take(p picked) *inFlight {
 		f = &inFlight{}
 		f.Value = f
 	}
-	f.claim, f.lane, f.plan = claim, p.lane, p.plan
+	f.claim, f.lane, f.Plan = claim, p.lane, p.plan
 	f.Envelope, f.Recipients, f.Content = claim.Envelope, claim.Recipients, claim.Handle
 	return f
 }
@@ -229,7 +228,7 @@ func (w *worker) Done(a *delivery.Attempt, r *delivery.Report) {
 		w.d.settle(f.claim, r.Outcomes, r.Timing, r.StartedAt, now)
 		w.d.learn(w, f.lane, r, now)
 	}
-	f.claim, f.lane, f.plan, f.Attempt = Claim{}, nil, nil, delivery.Attempt{Value: f}
+	f.claim, f.lane, f.Attempt = Claim{}, nil, delivery.Attempt{Value: f}
 	w.spare = append(w.spare, f)
 }
 
