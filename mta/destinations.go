@@ -3,7 +3,6 @@ package mta
 import (
 	"context"
 	"net/netip"
-	"slices"
 	"time"
 
 	"postrider/config"
@@ -27,21 +26,21 @@ func (d *destinations) Route(ctx context.Context, domain string) (*resolver.Rout
 	return d.mta.resolver.Route(ctx, domain)
 }
 
-func (d *destinations) Demand(ctx context.Context, route *resolver.Route, host *resolver.Host) wire.Demand {
-	plan, err := d.mta.planner.Plan(ctx, route.Domain)
-	if err != nil {
-		return wire.Demand{Error: err.Error()}
+func (d *destinations) Demands(ctx context.Context, domain string, route *resolver.Route) []wire.Demand {
+	demands := make([]wire.Demand, len(route.Hosts))
+	plan, err := d.mta.planner.By(ctx, domain, route)
+	for i := range demands {
+		if err != nil {
+			demands[i].Error = err.Error()
+			continue
+		}
+		r := plan.Hosts[i].Requirement(tlspolicy.MessageDefault)
+		demands[i] = wire.Demand{Level: r.Level.String(), Source: r.Source.String()}
+		if r.Refused != nil {
+			demands[i].Error = r.Refused.Text
+		}
 	}
-	i := slices.IndexFunc(plan.Hosts, func(h delivery.PlannedHost) bool { return h.Name == host.Name })
-	if i < 0 {
-		return wire.Demand{Error: "the host is no longer in the route"}
-	}
-	r := plan.Hosts[i].Requirement(tlspolicy.MessageDefault)
-	demand := wire.Demand{Level: r.Level.String(), Source: r.Source.String()}
-	if r.Refused != nil {
-		demand.Error = r.Refused.Text
-	}
-	return demand
+	return demands
 }
 
 func (d *destinations) Dialable(addr netip.AddrPort) error { return d.mta.guard.Check(addr) }

@@ -112,6 +112,11 @@ func TestHostsAndAddressesAreCapped(t *testing.T) {
 	if len(route.Hosts) != maxHosts || len(route.Skipped) != 20 || route.Hosts[9].Name != "h9.test" {
 		t.Errorf("%d hosts, %d skipped", len(route.Hosts), len(route.Skipped))
 	}
+	for _, h := range route.Skipped {
+		if h.Err == nil || h.Err.Error() != "at most 10 hosts are tried, and those are preferred" {
+			t.Errorf("%s is skipped: %v", h.Name, h.Err)
+		}
+	}
 	total := 0
 	for i, h := range route.Hosts {
 		if want := 1 + 2*(i%2); len(h.Addrs) != want {

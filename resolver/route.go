@@ -125,7 +125,10 @@ func (r *Resolver) fromMX(ctx context.Context, route *Route, mx Answer[MX]) erro
 	shuffleEquals(hosts)
 	for len(hosts) > maxHosts {
 		last := hosts[len(hosts)-1]
-		last.Err = fmt.Errorf("at most %d hosts are tried", maxHosts)
+		last.Err = fmt.Errorf("at most %d hosts are tried, and those are preferred", maxHosts)
+		if last.Preference == hosts[maxHosts-1].Preference {
+			last.Err = fmt.Errorf("at most %d hosts are tried, and among equals each lookup draws others", maxHosts)
+		}
 		route.Skipped = append(route.Skipped, last)
 		hosts = hosts[:len(hosts)-1]
 	}
@@ -177,8 +180,11 @@ func (r *Route) cut(hosts []Host, own func(Host) bool) []Host {
 			kept = append(kept, h)
 			continue
 		}
+		h.Err = errors.New("this is ourselves (RFC 5321, section 5.1)")
+		if !own(h) {
+			h.Err = errors.New("it is not preferred to ourselves, and mail sent to it would come back (RFC 5321, section 5.1)")
+		}
 		h.Addrs = nil
-		h.Err = errors.New("this is ourselves, or not preferred to ourselves")
 		r.Skipped = append(r.Skipped, h)
 	}
 	return kept

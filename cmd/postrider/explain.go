@@ -82,7 +82,7 @@ func showExplanation(w io.Writer, e *wire.Explanation, now time.Time) {
 		showHost(w, &e.Hosts[i])
 	}
 	for i := range e.Skipped {
-		fmt.Fprintf(w, "  %d %s is never tried: %s\n", e.Skipped[i].Preference, plain(e.Skipped[i].Name), plain(e.Skipped[i].Error))
+		fmt.Fprintf(w, "  %d %s is not used: %s\n", e.Skipped[i].Preference, plain(e.Skipped[i].Name), plain(e.Skipped[i].Error))
 	}
 	showSettings(w, &e.Settings)
 	for i := range e.Suspensions {

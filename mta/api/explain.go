@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"time"
@@ -73,23 +74,22 @@ func (s *Server) explanation(ctx context.Context, address mailaddr.Address) wire
 	case route.Implicit:
 		out.Route = "implicit"
 	}
+	demands := s.opts.Destinations.Demands(ctx, domain, route)
 	for i := range route.Hosts {
-		out.Hosts = append(out.Hosts, s.hostOf(ctx, route, &route.Hosts[i], port))
+		out.Hosts = append(out.Hosts, s.hostOf(&route.Hosts[i], port, demands[i]))
 	}
 	for i := range route.Skipped {
-		out.Skipped = append(out.Skipped, s.hostOf(ctx, route, &route.Skipped[i], port))
+		h := &route.Skipped[i]
+		out.Skipped = append(out.Skipped, s.hostOf(h, port, wire.Demand{Error: fmt.Sprintf("nothing is asked of it: %v", h.Err)}))
 	}
 	return out
 }
 
-func (s *Server) hostOf(ctx context.Context, route *resolver.Route, h *resolver.Host, port int) wire.Host {
+func (s *Server) hostOf(h *resolver.Host, port int, demand wire.Demand) wire.Host {
 	if h.Port != 0 {
 		port = h.Port
 	}
-	out := wire.Host{
-		Name: h.Name, Preference: h.Preference, Port: port, Addresses: []wire.HostAddress{},
-		TLS: s.opts.Destinations.Demand(ctx, route, h),
-	}
+	out := wire.Host{Name: h.Name, Preference: h.Preference, Port: port, Addresses: []wire.HostAddress{}, TLS: demand}
 	if h.Err != nil {
 		out.Error = h.Err.Error()
 	}

@@ -84,8 +84,9 @@ type Suspensions interface {
 // Destinations tells how mail to a domain would go, without sending any.
 type Destinations interface {
 	Route(ctx context.Context, domain string) (*resolver.Route, error)
-	// Demand is what would be asked of a session's TLS with this host.
-	Demand(ctx context.Context, route *resolver.Route, host *resolver.Host) wire.Demand
+	// Demands are what would be asked of a session's TLS with each host of the
+	// domain's route.
+	Demands(ctx context.Context, domain string, route *resolver.Route) []wire.Demand
 	// Dialable is nil where a connection to the address is allowed.
 	Dialable(addr netip.AddrPort) error
 	Settings(domain string) (wire.Settings, int) // and the port to dial

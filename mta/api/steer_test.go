@@ -157,8 +157,12 @@ func (fakeDestinations) Route(_ context.Context, domain string) (*resolver.Route
 	}, nil
 }
 
-func (fakeDestinations) Demand(_ context.Context, _ *resolver.Route, h *resolver.Host) wire.Demand {
-	return wire.Demand{Level: "dane", Source: "TLSA of " + h.Name}
+func (fakeDestinations) Demands(_ context.Context, domain string, r *resolver.Route) []wire.Demand {
+	var all []wire.Demand
+	for _, h := range r.Hosts {
+		all = append(all, wire.Demand{Level: "dane", Source: "TLSA of " + h.Name + " for " + domain})
+	}
+	return all
 }
 
 func (fakeDestinations) Dialable(a netip.AddrPort) error {
@@ -185,8 +189,8 @@ func TestExplain(t *testing.T) {
 	got, _ := json.MarshalIndent(e, "", " ")
 	if e.Address != "Anna@BANK.test" || e.Domain != "bank.test" || e.Route != "mx" || !e.DNSSEC || e.Site != "mx.bank.test" || e.Local || e.Permanent ||
 		len(e.Hosts) != 2 || len(e.Hosts[0].Addresses) != 2 || e.Hosts[0].Addresses[0].Refused != "" || e.Hosts[0].Addresses[1].Refused == "" ||
-		e.Hosts[0].Port != 25 || e.Hosts[1].Port != 2525 || e.Hosts[1].Error == "" || e.Hosts[0].TLS.Source != "TLSA of mx1.bank.test" ||
-		len(e.Skipped) != 1 || e.Settings.MaxConnections != 20 || e.Lane == nil {
+		e.Hosts[0].Port != 25 || e.Hosts[1].Port != 2525 || e.Hosts[1].Error == "" || e.Hosts[0].TLS.Source != "TLSA of mx1.bank.test for bank.test" ||
+		len(e.Skipped) != 1 || e.Skipped[0].TLS != (wire.Demand{Error: "nothing is asked of it: this is ourselves"}) || e.Settings.MaxConnections != 20 || e.Lane == nil {
 		t.Errorf("%s", got)
 	}
 	if len(e.Suspensions) != 2 || e.Suspensions[0].Domain != "*.test" || e.Suspensions[1].Site != "bigmail" {

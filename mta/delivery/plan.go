@@ -120,8 +120,16 @@ func (p *Planner) Plan(ctx context.Context, domain string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	return p.By(ctx, domain, route)
+}
+
+// By is the plan for a domain whose route is known. Errors: what ctx ended with,
+// or what Policies said.
+func (p *Planner) By(ctx context.Context, domain string, route *resolver.Route) (*Plan, error) {
+	dest := p.Destination(domain)
 	facts := make([]tlspolicy.Facts, len(route.Hosts))
 	var until time.Time
+	var err error
 	// What an operator forbids, or writes hosts for, nobody else is asked about.
 	if p.Policies != nil && dest.TLS != tlspolicy.None && !route.Fixed && !route.Literal {
 		facts, until, err = p.Policies.Facts(ctx, route)
