@@ -96,6 +96,24 @@ func TestEqualsAreCutAtRandom(t *testing.T) {
 	}
 }
 
+// The addresses of one family are enough: a name server that fails for the
+// other must not keep mail back.
+func TestOneFamilyIsEnough(t *testing.T) {
+	t.Parallel()
+	for qtype, want := range map[uint16]string{dns.TypeA: "2001:db8::1", dns.TypeAAAA: "192.0.2.1"} {
+		r, zone := newPair(t, Options{})
+		zone.Add("d.test. IN MX 10 a.test.", "a.test. IN A 192.0.2.1", "a.test. IN AAAA 2001:db8::1")
+		zone.Fail("a.test", resolvertest.Fault{Type: qtype, Rcode: dns.RcodeServerFailure})
+		route, err := r.Route(t.Context(), "d.test")
+		if err != nil {
+			t.Fatalf("without %s: %v", dns.TypeToString[qtype], err)
+		}
+		if h := route.Hosts[0]; len(h.Addrs) != 1 || h.Addrs[0].String() != want || h.Err != nil {
+			t.Errorf("without %s: %+v", dns.TypeToString[qtype], h)
+		}
+	}
+}
+
 func TestHostsAndAddressesAreCapped(t *testing.T) {
 	t.Parallel()
 	r, zone := newPair(t, Options{})

@@ -154,6 +154,18 @@ func TestRefusalStandsWhereWeLackTheOtherFamily(t *testing.T) {
 		s.mx("a.test", "mx1.a.test", "mx2.a.test")
 		check(t, s.one("r@a.test"), want{queue.Failed, queue.ScopeMessage, queue.StageFinal, 550, "5.7.1", "spam"})
 	})
+	t.Run("found out before", func(t *testing.T) {
+		t.Parallel()
+		s := newScene(t)
+		s.options.Sources = []netip.Addr{netip.MustParseAddr("127.77.255.2")}
+		s.host("mx1.a.test", smtptest.Script{On: map[string][]smtptest.Step{smtptest.OnEnd: smtptest.Say("550 5.7.1 spam")}})
+		s.zone.Add("mx1.a.test. 300 IN AAAA ::1", "mx2.a.test. 300 IN AAAA ::1", "mx3.a.test. 300 IN AAAA ::1")
+		s.mx("a.test", "mx1.a.test", "mx2.a.test", "mx3.a.test")
+		check(t, s.one("r@a.test"), want{queue.Failed, queue.ScopeMessage, queue.StageFinal, 550, "5.7.1", "spam"})
+		if n := len(s.events.list()); n != 2 {
+			t.Errorf("%d addresses were tried, want the one out of reach and the one that refused", n)
+		}
+	})
 	t.Run("no route", func(t *testing.T) {
 		t.Parallel()
 		// What the dialer says is all that counts, so that no test needs a host without IPv6.
