@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -82,14 +83,48 @@ func (w *web) publish(domain, policy string) {
 	}
 }
 
-func (w *web) taken() []string {
+// report is the first one about a domain; empty while there is none.
+func (w *web) report(domain string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var all []string
 	for _, r := range w.reports {
-		all = append(all, string(r))
+		if bytes.Contains(r, []byte(`"policy-domain": "`+domain+`"`)) {
+			return string(r)
+		}
 	}
-	return all
+	return ""
+}
+
+// summary is what a report says: "sts 1/2 a-failure" is one success and two
+// failures under an MTA-STS policy.
+func summary(t *testing.T, text string) string {
+	t.Helper()
+	var report struct {
+		Policies []struct {
+			Policy struct {
+				Type string `json:"policy-type"`
+			} `json:"policy"`
+			Summary struct {
+				Successes int `json:"total-successful-session-count"`
+				Failures  int `json:"total-failure-session-count"`
+			} `json:"summary"`
+			Details []struct {
+				Result string `json:"result-type"`
+			} `json:"failure-details"`
+		} `json:"policies"`
+	}
+	if err := json.Unmarshal([]byte(text), &report); err != nil {
+		t.Fatalf("%v in the report:\n%s", err, text)
+	}
+	var said []string
+	for _, p := range report.Policies {
+		s := fmt.Sprintf("%s %d/%d", p.Policy.Type, p.Summary.Successes, p.Summary.Failures)
+		for _, d := range p.Details {
+			s += " " + d.Result
+		}
+		said = append(said, s)
+	}
+	return strings.Join(said, ", ")
 }
 
 // trustOnly makes an authority the only one that the daemon knows.
@@ -108,14 +143,14 @@ func trustOnly(t *testing.T, ca *smtptest.CA) {
 // policies' server is away; and the reports of all this, by signed mail and by
 // HTTPS.
 func TestMTASTSAndReports(t *testing.T) {
-	const good, bad, lenient = "good.test", "bad.test", "lenient.test"
+	const good, bad, lenient, plain = "good.test", "bad.test", "lenient.test", "plain.test"
 	ca, err := smtptest.NewCA()
 	if err != nil {
 		t.Fatal(err)
 	}
 	trustOnly(t, ca)
 	w := startWeb(t, ca)
-	r := startReceivingPostfix(t, bad, map[string]string{"virtual_mailbox_domains": bad + ", " + lenient})
+	r := startReceivingPostfix(t, bad, map[string]string{"virtual_mailbox_domains": bad + ", " + lenient + ", " + plain})
 	z := resolvertest.Start(t)
 	host := verifiedHost(t, ca, z, r.port)
 	for domain, mode := range map[string]string{good: "enforce", bad: "enforce", lenient: "testing"} {
@@ -126,8 +161,10 @@ func TestMTASTSAndReports(t *testing.T) {
 		z.Add(domain+". 300 IN MX 10 "+mx+".", "_mta-sts."+domain+`. 300 IN TXT "v=STSv1; id=1"`, "mta-sts."+domain+". 300 IN A "+webHost)
 		w.publish(domain, "version: STSv1\r\nmode: "+mode+"\r\nmx: "+mx+"\r\nmax_age: 86400\r\n")
 	}
-	z.Add("mx."+bad+". 300 IN A "+receivingHost, "plain.test. 300 IN MX 10 mx."+bad+".", "reports.test. 300 IN MX 10 "+host.name+".", "web.test. 300 IN A "+webHost,
-		"_smtp._tls."+lenient+`. 300 IN TXT "v=TLSRPTv1; rua=mailto:tls@reports.test,https://web.test/reports"`)
+	z.Add("mx."+bad+". 300 IN A "+receivingHost, plain+". 300 IN MX 10 mx."+bad+".", "reports.test. 300 IN MX 10 "+host.name+".", "web.test. 300 IN A "+webHost,
+		"_smtp._tls."+lenient+`. 300 IN TXT "v=TLSRPTv1; rua=mailto:tls@reports.test,https://web.test/reports"`,
+		"_smtp._tls."+plain+`. 300 IN TXT "v=TLSRPTv1; rua=https://web.test/reports"`)
+	t.Setenv("POSTRIDER_DELIVERY_MAX_CONNECTIONS_PER_SITE", "1") // so that domains share them
 	p := newPostrider(t, z.Addr(), r.port, "[tlsrpt]\ninterval = \"4s\"\n")
 	publishKeys(t, p, z, "sender.test")
 	publishKeys(t, p, z, "mta.sender.test")
@@ -137,7 +174,11 @@ func TestMTASTSAndReports(t *testing.T) {
 	p.traceWith(p.submitTo("a@"+good), " verified (asked for: verify (MTA-STS)): 250 ")
 	waiting := p.submitTo("a@" + bad)
 	p.traceWith(waiting, "4.7.5 the TLS handshake with mx.bad.test ")
-	p.traceWith(p.submitTo("a@"+lenient), " unverified (asked for: enable (MTA-STS only testing)): 250 ")
+	// Two domains, one connection: each has its own reason, and its own report.
+	both := p.submitTo("a@"+lenient, "--to", "a@"+plain)
+	p.traceWith(both, " unverified (asked for: enable (MTA-STS only testing)): 250 ")
+	p.traceWith(both, " unverified (asked for: enable): 250 ")
+	p.wantMetric(`postrider_connections_total{demand="enable",reached="unverified",source="configuration"}`, "1")
 	p.wantMetric(`postrider_connections_total{demand="verify",reached="verified",source="MTA-STS"}`, "1")
 
 	// What a message itself asks for (RFC 8689).
@@ -145,30 +186,20 @@ func TestMTASTSAndReports(t *testing.T) {
 	if params := host.params("required@" + good); !strings.Contains(params, " REQUIRETLS") {
 		t.Errorf("MAIL had the parameters %q, without REQUIRETLS", params)
 	}
-	p.traceWith(p.submitTo("a@plain.test", "--require-tls"), "5.7.30 mx.bad.test is not used: the message demands TLS to an authenticated host")
+	p.traceWith(p.submitTo("a@"+plain, "--require-tls"), "5.7.30 mx.bad.test is not used: the message demands TLS to an authenticated host")
 	p.traceWith(p.submitTo("a@"+bad, "--header", "TLS-Required: No"), " unverified (asked for: enable (message)): 250 ")
 
 	// The report by mail walks the ring, signed; the one by HTTPS has the same.
-	waitFor(t, "the reports", func() bool { return len(w.taken()) > 0 && len(host.mailTo("tls@reports.test")) > 0 })
-	for what, text := range map[string]string{"by HTTPS": w.taken()[0], "by mail": reportOf(t, z, host.mailTo("tls@reports.test")[0])} {
-		var report struct {
-			Policies []struct {
-				Policy struct {
-					Type string `json:"policy-type"`
-				} `json:"policy"`
-				Summary struct {
-					Failures int `json:"total-failure-session-count"`
-				} `json:"summary"`
-				Details []struct {
-					Result string `json:"result-type"`
-				} `json:"failure-details"`
-			} `json:"policies"`
-		}
-		if err := json.Unmarshal([]byte(text), &report); err != nil {
-			t.Fatalf("the report %s: %v\n%s", what, err, text)
-		}
-		if len(report.Policies) != 1 || report.Policies[0].Policy.Type != "sts" || report.Policies[0].Summary.Failures != 1 || report.Policies[0].Details[0].Result != "certificate-host-mismatch" {
-			t.Errorf("the report %s:\n%s", what, text)
+	waitFor(t, "the reports", func() bool {
+		return w.report(lenient) != "" && w.report(plain) != "" && len(host.mailTo("tls@reports.test")) > 0
+	})
+	for what, tt := range map[string]struct{ text, want string }{
+		"by HTTPS":                  {w.report(lenient), "sts 0/1 certificate-host-mismatch"},
+		"by mail":                   {reportOf(t, z, host.mailTo("tls@reports.test")[0]), "sts 0/1 certificate-host-mismatch"},
+		"of the domain that shares": {w.report(plain), "no-policy-found 1/0"},
+	} {
+		if got := summary(t, tt.text); got != tt.want {
+			t.Errorf("the report %s says %q, want %q:\n%s", what, got, tt.want, tt.text)
 		}
 	}
 
@@ -184,8 +215,8 @@ func TestMTASTSAndReports(t *testing.T) {
 	p.start()
 	p.traceWith(p.submitTo("a@"+bad), "4.7.5 the TLS handshake with mx.bad.test ")
 	p.wantExplained("a@"+bad, "TLS: verify, from MTA-STS")
-	if n := len(r.messages()); n != 2 {
-		t.Errorf("%d messages arrived at the host without a valid certificate, want that of mode testing and that which demands no TLS", n)
+	if n := len(r.messages()); n != 3 {
+		t.Errorf("%d messages arrived at the host without a valid certificate, want that of mode testing, that without a policy, and that which demands no TLS", n)
 	}
 }
 
