@@ -384,6 +384,33 @@ func TestTransportSecurity(t *testing.T) {
 	}
 }
 
+// Without a validated MX answer the name of the host may be an attacker's, and
+// TLSA records of his own prove nothing: there is no DANE (RFC 7672, section
+// 2.2.1), as there is none where the addresses, or the records themselves, are not
+// validated.
+func TestDANENeedsAValidatedWay(t *testing.T) {
+	t.Parallel()
+	for insecure, want := range map[string]string{
+		"nothing": "4.7.5", "a.test": "tls", "mx.b.test": "tls", "_tcp.mx.b.test": "tls",
+	} {
+		t.Run(insecure, func(t *testing.T) {
+			t.Parallel()
+			n := newInternet(t)
+			script := n.serverOf("good", "mx.b.test")
+			n.host(script, "mx.b.test")
+			n.zone.Add("a.test. 300 IN MX 10 mx.b.test.")
+			n.publishTLSA("mismatch", "mx.b.test", script.TLS)
+			n.zone.Insecure(insecure)
+			if insecure == "mx.b.test" { // its addresses alone
+				n.zone.Secure("_tcp.mx.b.test")
+			}
+			if o := n.send("a.test", tlspolicy.Enable); cellOf(o) != want {
+				t.Errorf("got %s, want %s: %+v", cellOf(o), want, o)
+			}
+		})
+	}
+}
+
 // cellOf is an outcome in the words of the table.
 func cellOf(o queue.Outcome) string {
 	switch {

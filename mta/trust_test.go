@@ -61,3 +61,38 @@ func TestUntrustedNameServersAreToldOfOnce(t *testing.T) {
 		t.Errorf("after it ceased to: %q", said)
 	}
 }
+
+// The names that the configuration gives are those that are asked for: the
+// signed one must come back with AD, the bogus one as SERVFAIL.
+func TestProbeNamesOfTheConfiguration(t *testing.T) {
+	t.Parallel()
+	zone := resolvertest.Start(t)
+	zone.Add("signed.test. IN SOA ns. host. 1 1 1 1 1", "bogus.test. IN A 192.0.2.1")
+	zone.Secure("signed.test")
+	r, err := resolver.New(resolver.Options{Servers: []string{zone.Addr()}, AutoTrustAD: true, Timeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Parse("f", []byte("[resolver]\nprobe_signed = \"signed.test\"\nprobe_bogus = \"bogus.test\"\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	probes := newTrust(cfg, r, slog.New(slog.NewTextHandler(&log, nil)))
+	probes.begin(t.Context())
+	if said := log.String(); !strings.Contains(said, "level=WARN") || !strings.Contains(said, "it answers NOERROR for bogus.test, whose signatures are broken") {
+		t.Errorf("of servers that give the bogus name: %s", said)
+	}
+	log.Reset()
+	zone.Fail("bogus.test", resolvertest.Bogus())
+	probes.probe(t.Context())
+	if said := log.String(); !strings.Contains(said, "DANE is in use") {
+		t.Errorf("of servers that validate: %s", said)
+	}
+	log.Reset()
+	zone.Insecure("signed.test")
+	probes.probe(t.Context())
+	if said := log.String(); !strings.Contains(said, "level=WARN") || !strings.Contains(said, "signed.test") || !strings.Contains(said, "without the AD bit") {
+		t.Errorf("of servers that do not set AD: %s", said)
+	}
+}

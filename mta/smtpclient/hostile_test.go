@@ -105,3 +105,23 @@ func TestManyLongReplies(t *testing.T) {
 		})
 	}
 }
+
+// A server that takes DATA for done has not asked for the content: whatever it
+// is sent next, it would take for commands.
+func TestSuccessInPlaceOf354(t *testing.T) {
+	t.Parallel()
+	for manner, extensions := range manners {
+		if manner == "BDAT" {
+			continue
+		}
+		t.Run(manner, func(t *testing.T) {
+			t.Parallel()
+			server := start(t, smtptest.Script{Extensions: extensions, On: map[string][]smtptest.Step{"DATA": smtptest.Say("250 2.0.0 ok")}})
+			results, err := run(t, greeted(t, server, Options{}), messages(1)...)
+			wantError(t, err, StageData, KindProtocol, ErrUnexpectedReply)
+			if r := results[0]; r.Sent || r.Err == nil || r.Final.Code != 0 || len(server.Transactions()) != 0 {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
