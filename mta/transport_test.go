@@ -411,6 +411,36 @@ func TestDANENeedsAValidatedWay(t *testing.T) {
 	}
 }
 
+// A host that must not be used is skipped, and the next one gets the mail: its
+// TLSA records could not be looked up (RFC 7672, section 2.1.2), or the MTA-STS
+// policy does not name it (RFC 8461, section 5).
+func TestSkippedHostLeavesTheMailToTheNext(t *testing.T) {
+	t.Parallel()
+	for why, prepare := range map[string]func(n *internet){
+		"TLSA lookup failed":         func(n *internet) { n.publishTLSA("failed", "mx1.a.test", nil) },
+		"not named":                  func(n *internet) { n.publishSTS("a.test", "enforce", "mx2.a.test") },
+		"TLSA records do not match":  func(n *internet) { n.publishTLSA("mismatch", "mx1.a.test", nil) },
+		"certificate is not trusted": func(n *internet) { n.publishSTS("a.test", "enforce", "*.a.test") },
+	} {
+		t.Run(why, func(t *testing.T) {
+			t.Parallel()
+			n := newInternet(t)
+			first := n.host(n.serverOf("self-signed", "mx1.a.test"), "mx1.a.test")
+			n.host(n.serverOf("good", "mx2.a.test"), "mx2.a.test")
+			n.zone.Add("a.test. 300 IN MX 10 mx1.a.test.", "a.test. 300 IN MX 20 mx2.a.test.")
+			prepare(n)
+			o := n.send("a.test", tlspolicy.Enable)
+			if o.Verdict != queue.Delivered || o.Remote.Host != "mx2.a.test" || o.Remote.TLS == "" {
+				t.Errorf("%+v, %+v", o, o.Remote)
+			}
+			isSkipped := why == "TLSA lookup failed" || why == "not named"
+			if (first.Sessions() == 0) != isSkipped || len(first.Transactions()) != 0 {
+				t.Errorf("%d connections to the first host, with %d messages", first.Sessions(), len(first.Transactions()))
+			}
+		})
+	}
+}
+
 // cellOf is an outcome in the words of the table.
 func cellOf(o queue.Outcome) string {
 	switch {

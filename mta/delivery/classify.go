@@ -218,7 +218,7 @@ func lostOutcome(res *smtpclient.Result, s *session) queue.Outcome {
 	if f.isAborted && !res.Sent {
 		return queue.Outcome{} // Untried
 	}
-	o := queue.Outcome{Verdict: queue.Deferred, Scope: queue.ScopeHost, Stage: f.stage, Status: "4.4.2", Text: oneLine(f.text), Remote: s.remote}
+	o := queue.Outcome{Verdict: queue.Deferred, Scope: queue.ScopeHost, Stage: f.stage, Status: f.status, Text: oneLine(f.text), Remote: s.remote}
 	if f.reply.Code != 0 {
 		o.Code, o.Text = f.reply.Code, replyText(f.reply)
 		o.Status = replyStatus(f.reply, f.stage)
