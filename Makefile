@@ -42,7 +42,7 @@ bench: build ## Postrider beside its peers in a private network namespace: ARGS=
 fuzz: ## every fuzz target for a short while: ARGS=30s
 	@for p in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(ARGS),10s) $$p || exit 1; \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzzminimizetime 20x -fuzztime $(or $(ARGS),10s) $$p || exit 1; \
 	  done; \
 	done
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"postrider/mta/smtptest"
 	"postrider/queue"
 	"postrider/resolver"
 	"postrider/resolver/resolvertest"
@@ -53,5 +54,18 @@ func TestDomainsWithoutAWay(t *testing.T) {
 			}
 			check(t, PlanOutcome(err), w)
 		})
+	}
+}
+
+// A name without a dot is no mail domain of the world's, but may be one of ours:
+// where hosts are written for it, they get its mail.
+func TestDomainWithoutADotGoesToItsHosts(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	mx, addr := s.listen(smtptest.Script{})
+	s.fixed["intranet"] = []string{addr.String()}
+	checkDelivered(t, s.one("r@intranet"))
+	if got := mx.Transactions(); len(got) != 1 || got[0].Rcpts[0].Address != "r@intranet" {
+		t.Errorf("received %+v", got)
 	}
 }
