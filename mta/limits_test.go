@@ -1,12 +1,16 @@
 package mta
 
 import (
+	"crypto/tls"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
 
 	"postrider/config"
 	"postrider/mta/delivery"
+	"postrider/mta/smtpclient"
+	"postrider/mta/tlspolicy"
 	"postrider/queue"
 )
 
@@ -53,6 +57,58 @@ greylisted = ["10m"]
 	}
 	if schedule("slow.test") != slow {
 		t.Error("a schedule is made for each question")
+	}
+}
+
+// TestSettingsReachTheDelivery: what is written is what is done, for all
+// destinations and for one.
+func TestSettingsReachTheDelivery(t *testing.T) {
+	t.Parallel()
+	cfg := parsed(t, `
+[delivery]
+port = 2525
+tls = "verify"
+tls_min_version = "1.3"
+source_addresses = ["192.0.2.1"]
+connection_idle = "7s"
+connection_max_age = "8m"
+max_connections = 9
+max_connections_per_site = 6
+max_messages_per_connection = 5
+[delivery.timeouts]
+connect = "11s"
+greeting = "12s"
+command = "13s"
+tls = "14s"
+data = "15s"
+block = "16s"
+final = "17s"
+[[destination]]
+domain = "other.test"
+hosts = ["mx.other.test:26"]
+port = 27
+tls = "require"
+tls_min_version = "1.2"
+chunking = false
+pipelining = false
+max_messages_per_connection = 4
+`)
+	o := agentOptions(cfg, &identity{}, nil, nil)
+	if o.MinTLS != tls.VersionTLS13 || len(o.Sources) != 1 || o.IdleFor != 7*time.Second || o.Life != 8*time.Minute || o.MaxConnections != 9 || o.MaxConnectionsPerAddress != 6 ||
+		o.Connect != 11*time.Second || o.VerifyDANE == nil {
+		t.Errorf("%+v", o)
+	}
+	if want := (smtpclient.Timeouts{Greeting: 12 * time.Second, Command: 13 * time.Second, TLS: 14 * time.Second, Data: 15 * time.Second, Block: 16 * time.Second, Final: 17 * time.Second}); o.Timeouts != want {
+		t.Errorf("%+v", o.Timeouts)
+	}
+	of := destination(cfg)
+	if got, want := of("a.test"), (delivery.Destination{TLS: tlspolicy.Verify, Port: 2525, MaxMessages: 5, Session: delivery.SessionSettings{MinTLS: tls.VersionTLS13}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	want := delivery.Destination{TLS: tlspolicy.Require, Hosts: []string{"mx.other.test:26"}, Port: 27, MaxMessages: 4,
+		Session: delivery.SessionSettings{MinTLS: tls.VersionTLS12, NoChunking: true, NoPipelining: true}}
+	if got := of("other.test"); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

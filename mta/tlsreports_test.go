@@ -85,6 +85,9 @@ func TestTLSIsCountedForEveryPolicy(t *testing.T) {
 		// DANE wins over MTA-STS: its records alone were held to.
 		{"self-signed", "enforce", "match", tlspolicy.Enable, "tlsa 1/0"},
 		{"good", "enforce", "mismatch", tlspolicy.Enable, "tlsa 0/1 tlsa-invalid:1"},
+		{"good", "no policy", "authority", tlspolicy.Enable, "tlsa 1/0"},
+		{"wrong name", "no policy", "authority", tlspolicy.Enable, "tlsa 0/1 certificate-host-mismatch:1"},
+		{"self-signed", "no policy", "authority", tlspolicy.Enable, "tlsa 0/1 certificate-not-trusted:1"},
 		{"good", "no policy", "failed", tlspolicy.Enable, "tlsa 0/1 dnssec-invalid:1"},
 		{"self-signed", "no policy", "unusable", tlspolicy.Enable, "tlsa 0/1 tlsa-invalid:1"},
 		{"good", "no policy", "unusable", tlspolicy.Require, "tlsa 0/1 tlsa-invalid:1"},

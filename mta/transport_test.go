@@ -287,6 +287,8 @@ func (n *internet) publishTLSA(kind, host string, c *tls.Config) {
 		n.zone.Add(name + "3 1 1 " + keyDigest(n.t, c))
 	case "mismatch":
 		n.zone.Add(name + "3 1 1 " + strings.Repeat("ab", 32))
+	case "authority": // may stand for any of its certificates, by name
+		n.zone.Add(name + "2 0 0 " + hex.EncodeToString(n.ca.Certificate.Raw))
 	case "unusable":
 		n.zone.Add(name+"1 1 1 "+keyDigest(n.t, c), name+"3 1 9 "+keyDigest(n.t, c))
 	case "failed":

@@ -56,7 +56,7 @@ func (e *Error) ResultType() string {
 	case Expired:
 		return "certificate-expired"
 	}
-	return "validation-failure"
+	return "tlsa-invalid" // none of the records was found to be valid
 }
 
 // Verify holds the certificates that a host showed in a finished handshake

@@ -110,6 +110,9 @@ func saysGoodbye(res *smtpclient.Result) bool {
 			accepted++
 		}
 	}
+	if accepted == len(res.Rcpts) && (res.Data.Code == 421 || res.Final.Code == 421 && !res.Sent) {
+		return true // in place of the content, or in its midst
+	}
 	// It may go on in spite of what it said; the reply to the content then
 	// decides for those that it accepted.
 	isDecided := res.Data.Code >= 400 || res.Final.Code != 0 && res.Final.Code != 421
@@ -118,8 +121,14 @@ func saysGoodbye(res *smtpclient.Result) bool {
 
 func goodbyeFault(res *smtpclient.Result) *fault {
 	f := &fault{stage: queue.StageMAIL, reply: res.Mail}
-	for i := 0; f.reply.Code != 421; i++ {
+	for i := 0; f.reply.Code != 421 && i < len(res.Rcpts); i++ {
 		f.stage, f.reply = queue.StageRCPT, res.Rcpts[i]
+	}
+	if f.reply.Code != 421 {
+		f.stage, f.reply = queue.StageDATA, res.Data
+	}
+	if f.reply.Code != 421 {
+		f.stage, f.reply = queue.StageBody, res.Final
 	}
 	f.status = replyStatus(f.reply, f.stage)
 	return f

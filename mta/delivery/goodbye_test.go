@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"postrider/mta/smtptest"
@@ -104,6 +105,46 @@ func TestEnvelopeRefusedAndDisconnected(t *testing.T) {
 					t.Error("in doubt")
 				}
 			})
+		}
+	}
+}
+
+// 421 to DATA, or in the midst of large content: the host has not taken the
+// message, so the next one gets it at once, and without one nothing is in doubt.
+func TestServiceEndsInTheContent(t *testing.T) {
+	t.Parallel()
+	for manner, extensions := range manners {
+		for key, step := range map[string]smtptest.Step{
+			"DATA":             {Reply: "421 4.3.2 closing", Then: smtptest.Close},
+			smtptest.OnContent: {After: 100_000, Reply: "421 4.3.2 closing", Then: smtptest.Close},
+		} {
+			if key == "DATA" && manner == "one flight" {
+				continue
+			}
+			for _, hasOther := range []bool{true, false} {
+				t.Run(fmt.Sprint(manner, key, hasOther), func(t *testing.T) {
+					t.Parallel()
+					s := newScene(t)
+					s.host("mx1.a.test", smtptest.Script{Extensions: extensions, On: map[string][]smtptest.Step{key: {step}}})
+					second := s.host("mx2.a.test", smtptest.Script{})
+					s.mx("a.test", []string{"mx1.a.test", "mx2.a.test"}[:map[bool]int{true: 2, false: 1}[hasOther]]...)
+					m := mail("r@a.test")
+					m.content += strings.Repeat("a line of a message that is longer than what goes out in one flight\r\n", 200_000)
+					m.attempt.Envelope.Size = int64(len(m.content))
+					s.deliver(m)
+					o := m.outcome(t)
+					if !hasOther {
+						if o.Verdict != queue.Deferred || o.Code != 421 || o.InDoubt {
+							t.Errorf("got %s", show(o))
+						}
+						return
+					}
+					checkDelivered(t, o)
+					if got := second.Transactions(); len(got) != 1 || len(got[0].Content) != len(m.content) {
+						t.Errorf("%d messages at the other host", len(got))
+					}
+				})
+			}
 		}
 	}
 }

@@ -227,10 +227,24 @@ func judgeTLS(e *smtpclient.Error) TLSResult {
 	case e.Stage == smtpclient.StageSTARTTLS:
 		return TLSNotSupported
 	case errors.As(e.Err, &dane):
-		return TLSInvalid
+		return judgeDANE(dane)
 	default:
 		return judgeCertificate(e.Err)
 	}
+}
+
+// judgeDANE takes the word of RFC 8460 for what a certificate that had to match
+// TLSA records lacks, where VerifyDANE knows one.
+func judgeDANE(err error) TLSResult {
+	var typed interface{ ResultType() string }
+	if errors.As(err, &typed) {
+		for _, r := range []TLSResult{TLSHostMismatch, TLSExpired, TLSNotTrusted} {
+			if r.String() == typed.ResultType() {
+				return r
+			}
+		}
+	}
+	return TLSInvalid
 }
 
 func judgeCertificate(err error) TLSResult {
