@@ -2,7 +2,11 @@ package delivery
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -122,5 +126,29 @@ func TestMinimumTLSVersion(t *testing.T) {
 				t.Errorf("over %q, want %s", o.Remote.TLS, tt.want)
 			}
 		})
+	}
+}
+
+// A host of long ago may know neither new versions nor new ciphers: the old ones
+// are still more than clear text, where that is what would be left.
+func TestOldCiphersBeforeClearText(t *testing.T) {
+	t.Parallel()
+	key := must(rsa.GenerateKey(rand.Reader, 2048))(t)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"mx1.a.test"}}
+	der := must(x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key))(t)
+	server := &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+		MinVersion:   tls.VersionTLS10, MaxVersion: tls.VersionTLS11,
+		CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}, // without forward secrecy
+	}
+	for level, want := range map[tlspolicy.Level]string{tlspolicy.Enable: "TLS1.1 TLS_RSA_WITH_AES_128_CBC_SHA unverified", tlspolicy.Require: ""} {
+		s := newScene(t)
+		s.host("mx1.a.test", smtptest.Script{Extensions: []string{"STARTTLS"}, TLS: server})
+		s.mx("a.test", "mx1.a.test")
+		s.dest.TLS = level
+		o := s.one("r@a.test")
+		if (o.Verdict == queue.Delivered) != (want != "") || o.Remote.TLS != want {
+			t.Errorf("%v: over %q, want %q: %s", level, o.Remote.TLS, want, show(o))
+		}
 	}
 }
