@@ -258,7 +258,7 @@ func (m *MTA) openWaysOut(context.Context) error {
 	recorder.sts = m.sts
 	m.planner = &delivery.Planner{
 		Resolver: m.resolver, Destination: destination(m.cfg),
-		Policies: &publishedPolicies{resolver: m.resolver, sts: m.sts, port: m.cfg.Delivery.Port},
+		Policies: &publishedPolicies{resolver: m.resolver, sts: m.sts},
 	}
 	o := agentOptions(m.cfg, m.identity, m.guard, m.log)
 	o.Converter = converter{m.intake}

@@ -23,11 +23,10 @@ import (
 type publishedPolicies struct {
 	resolver *resolver.Resolver
 	sts      *mtasts.Policies
-	port     int // where hosts are dialled that name no port: TLSA records are per port
 }
 
 // Facts implements delivery.Policies. The hosts are asked about at once.
-func (p *publishedPolicies) Facts(ctx context.Context, route *resolver.Route) ([]tlspolicy.Facts, time.Time, error) {
+func (p *publishedPolicies) Facts(ctx context.Context, route *resolver.Route, port int) ([]tlspolicy.Facts, time.Time, error) {
 	facts := make([]tlspolicy.Facts, len(route.Hosts))
 	untils := make([]time.Time, len(route.Hosts))
 	var wg sync.WaitGroup
@@ -35,7 +34,7 @@ func (p *publishedPolicies) Facts(ctx context.Context, route *resolver.Route) ([
 		if !route.Secure {
 			break // section 2.2.1 of RFC 7672: without a validated MX there is no DANE
 		}
-		wg.Go(func() { untils[i] = p.danes(ctx, route.Hosts[i], &facts[i]) })
+		wg.Go(func() { untils[i] = p.danes(ctx, route.Hosts[i], port, &facts[i]) })
 	}
 	policy, _, err := p.sts.Lookup(ctx, route.Domain)
 	wg.Wait()
@@ -61,11 +60,7 @@ func (p *publishedPolicies) Facts(ctx context.Context, route *resolver.Route) ([
 }
 
 // danes fills in what TLSA records say about one host.
-func (p *publishedPolicies) danes(ctx context.Context, host resolver.Host, f *tlspolicy.Facts) (until time.Time) {
-	port := p.port
-	if host.Port > 0 {
-		port = host.Port
-	}
+func (p *publishedPolicies) danes(ctx context.Context, host resolver.Host, port int, f *tlspolicy.Facts) (until time.Time) {
 	found, err := p.resolver.HostTLSA(ctx, host, port)
 	if err != nil {
 		f.DANE = tlspolicy.DANEFailed // section 2.1.2: this host is skipped

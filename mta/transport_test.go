@@ -96,7 +96,7 @@ func (n *internet) openSTS(dir string, failed func(*mtasts.Error)) {
 			return dialer.dial(ctx, network, net.JoinHostPort(host, n.webPort))
 		},
 	}})
-	n.policies = &publishedPolicies{resolver: n.resolver, sts: n.sts, port: n.port}
+	n.policies = &publishedPolicies{resolver: n.resolver, sts: n.sts}
 }
 
 // serveWeb serves the MTA-STS policies, with a certificate for each name.
@@ -154,7 +154,6 @@ func (n *internet) host(script smtptest.Script, names ...string) *smtptest.Serve
 		n.t.Cleanup(func() { server.Close() })
 		if n.port == 0 {
 			n.port = server.Addr().(*net.TCPAddr).Port
-			n.policies.port = n.port
 		}
 		for _, name := range names {
 			n.zone.Add(name + ". 300 IN A " + addr.String())
@@ -410,6 +409,31 @@ func TestDANENeedsAValidatedWay(t *testing.T) {
 				t.Errorf("got %s, want %s: %+v", cellOf(o), want, o)
 			}
 		})
+	}
+}
+
+// TLSA records are for a port: where a destination has one of its own, those of
+// that port count.
+func TestTLSAOfThePortThatIsDialled(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	script := n.serverOf("good", "mx.a.test")
+	n.host(script, "mx.a.test")
+	n.zone.Add("a.test. 300 IN MX 10 mx.a.test.")
+	n.publishTLSA("match", "mx.a.test", script.TLS)
+	n.zone.Add("_25._tcp.mx.a.test. 300 IN TLSA 3 1 1 " + strings.Repeat("ab", 32))
+	cfg := parsed(t, fmt.Sprintf("[delivery]\nport = 25\n[[destination]]\ndomain = \"a.test\"\nport = %d\n", n.port))
+	planner := &delivery.Planner{Resolver: n.resolver, Policies: n.policies, Destination: destination(cfg)}
+	plan, err := planner.Plan(t.Context(), "a.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := n.agent()
+	defer agent.Close()
+	m := &oneMessage{t: t}
+	agent.Deliver(t.Context(), plan, m.attempt("a.test"), m)
+	if cellOf(m.outcome) != "dane" {
+		t.Errorf("%+v", m.outcome)
 	}
 }
 

@@ -20,8 +20,8 @@ import (
 // factsOf answers for each domain by itself.
 type factsOf map[string]facts
 
-func (f factsOf) Facts(ctx context.Context, route *resolver.Route) ([]tlspolicy.Facts, time.Time, error) {
-	return f[route.Domain].Facts(ctx, route)
+func (f factsOf) Facts(ctx context.Context, route *resolver.Route, port int) ([]tlspolicy.Facts, time.Time, error) {
+	return f[route.Domain].Facts(ctx, route, port)
 }
 
 // TestConnectionOfALesserDemandIsNotTaken: an idle connection that was made for

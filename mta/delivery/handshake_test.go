@@ -238,3 +238,30 @@ func TestDANEAuthorityJudgesEachDomain(t *testing.T) {
 		t.Errorf("%d messages arrived", n)
 	}
 }
+
+// The names that a certificate below an authority of the zone may bear are those
+// of the host and of the domain, this one also after aliases where its MX answer is
+// validated (RFC 7672, section 3.2.2).
+func TestNamesForDANEAuthority(t *testing.T) {
+	t.Parallel()
+	for isSecure, want := range map[bool]string{true: "base.test mx1.b.test a.test b.test", false: "base.test mx1.b.test a.test"} {
+		ca := must(smtptest.NewCA())(t)
+		s := newScene(t)
+		if isSecure {
+			s.zone.Secure(".")
+		}
+		s.policy = facts{DANE: tlspolicy.DANEUsable, TLSABase: "base.test", TLSA: []tlspolicy.TLSA{{Usage: 2, Selector: 0, MatchingType: 1, Data: []byte{7}}}}
+		var got string
+		s.options.VerifyDANE = func(_ tls.ConnectionState, _ []tlspolicy.TLSA, names []string) error {
+			got = strings.Join(names, " ")
+			return nil
+		}
+		s.host("mx1.b.test", tlsKinds(t, ca, "mx1.b.test")["good"])
+		s.zone.Add("a.test. 300 IN CNAME b.test.")
+		s.mx("b.test", "mx1.b.test")
+		checkDelivered(t, s.one("r@a.test"))
+		if got != want {
+			t.Errorf("validated %v: looked for %q, want %q", isSecure, got, want)
+		}
+	}
+}

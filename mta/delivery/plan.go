@@ -23,10 +23,10 @@ type Resolver interface {
 
 // Policies finds what the recipient's side demands: MTA-STS and DANE.
 type Policies interface {
-	// Facts answers for each host of the route, in its order, with the fields
-	// STS, STSMatch, DANE, TLSA and TLSABase set, and until when that holds (zero: as
+	// Facts answers for each host of the route, in its order, which is dialled at
+	// port (TLSA records are for one), with the fields STS, STSMatch, DANE, TLSA and TLSABase set, and until when that holds (zero: as
 	// long as the route). An error is temporary: nothing is known.
-	Facts(ctx context.Context, route *resolver.Route) (facts []tlspolicy.Facts, until time.Time, err error)
+	Facts(ctx context.Context, route *resolver.Route, port int) (facts []tlspolicy.Facts, until time.Time, err error)
 }
 
 // Destination is what the operator set for a recipient domain.
@@ -37,6 +37,13 @@ type Destination struct {
 	// MaxMessages is the most for one connection; 0: no limit.
 	MaxMessages int
 	Session     SessionSettings
+}
+
+func (d *Destination) port() int {
+	if d.Port > 0 {
+		return d.Port
+	}
+	return 25
 }
 
 // SessionSettings are what an operator set for the sessions with a domain's
@@ -132,7 +139,7 @@ func (p *Planner) By(ctx context.Context, domain string, route *resolver.Route) 
 	var err error
 	// What an operator forbids, or writes hosts for, nobody else is asked about.
 	if p.Policies != nil && dest.TLS != tlspolicy.None && !route.Fixed && !route.Literal {
-		facts, until, err = p.Policies.Facts(ctx, route)
+		facts, until, err = p.Policies.Facts(ctx, route, dest.port())
 		if err != nil {
 			return nil, fmt.Errorf("finding the TLS policy of %s: %w", domain, err)
 		}
@@ -161,10 +168,7 @@ func (p *Planner) By(ctx context.Context, domain string, route *resolver.Route) 
 }
 
 func planHost(domain string, host resolver.Host, facts tlspolicy.Facts, dest *Destination) PlannedHost {
-	h := PlannedHost{Host: host, port: 25}
-	if dest.Port > 0 {
-		h.port = uint16(dest.Port)
-	}
+	h := PlannedHost{Host: host, port: uint16(dest.port())}
 	if host.Port > 0 {
 		h.port = uint16(host.Port)
 	}

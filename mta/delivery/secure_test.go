@@ -95,7 +95,7 @@ func TestTLS(t *testing.T) {
 // facts answers the same for every host.
 type facts tlspolicy.Facts
 
-func (f facts) Facts(_ context.Context, route *resolver.Route) ([]tlspolicy.Facts, time.Time, error) {
+func (f facts) Facts(_ context.Context, route *resolver.Route, _ int) ([]tlspolicy.Facts, time.Time, error) {
 	all := make([]tlspolicy.Facts, len(route.Hosts))
 	for i := range all {
 		all[i] = tlspolicy.Facts(f)
@@ -376,7 +376,7 @@ func TestPolicyLookupFailureLeavesNoPlan(t *testing.T) {
 
 type noPolicies struct{}
 
-func (noPolicies) Facts(context.Context, *resolver.Route) ([]tlspolicy.Facts, time.Time, error) {
+func (noPolicies) Facts(context.Context, *resolver.Route, int) ([]tlspolicy.Facts, time.Time, error) {
 	return nil, time.Time{}, errors.New("out of order")
 }
 

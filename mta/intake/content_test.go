@@ -219,3 +219,18 @@ func TestLongLines(t *testing.T) {
 		}
 	}
 }
+
+// A line of nothing but blanks, longer than a line may be, is no blank line: what
+// follows it stays in the header.
+func TestLongLineOfBlanksDoesNotEndTheHeader(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	r := newReceiver(t, s, nil)
+	if err := take(r, meta(), full+"Subject: x\r\n"+strings.Repeat(" ", 2000)+"\r\nTo: <b@b.test>\r\n\r\ntext\r\n", 0); err != nil {
+		t.Fatal(err)
+	}
+	header, body := split(s.last.body)
+	if !strings.Contains(header, "Subject: x\r\nTo: <b@b.test>\r\n") || body != "text\r\n" {
+		t.Errorf("header %q, body %q", header, body)
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -189,5 +190,67 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 	var e *Error
 	if !errors.As(err, &e) || e.Kind != FetchFailed || !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// What lies behind the first 64 KB is not read, however long a server goes on.
+func TestFetchReadsNoMoreThanAPolicy(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	const most = 64 << 20 // more than the buffers in between hold
+	left := make(chan int, 1)
+	addr := policyServer(t, ca.issue(t, time.Now().Add(time.Hour), "mta-sts.d.test"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		piece, n := []byte(strings.Repeat("\n", 64<<10)), 0
+		for n < most {
+			if _, err := w.Write(piece); err != nil {
+				break
+			}
+			n += len(piece)
+		}
+		left <- n
+	}))
+	f := &Fetcher{Dial: dialTo(addr), RootCAs: ca.pool}
+	_, err := f.Fetch(t.Context(), "d.test")
+	var e *Error
+	if !errors.As(err, &e) || e.Kind != PolicyInvalid {
+		t.Error(err)
+	}
+	if n := <-left; n >= most {
+		t.Errorf("%d octets were read", n)
+	}
+}
+
+// A minute is all that a server has, whether it is silent or sends an octet now
+// and then (RFC 8461, section 3.3).
+func TestFetchEndsAfterAMinute(t *testing.T) {
+	t.Parallel()
+	for name, serve := range map[string]func(net.Conn){
+		"silent":      func(c net.Conn) { io.Copy(io.Discard, c) },
+		"not reached": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				f := &Fetcher{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					if serve == nil {
+						<-ctx.Done()
+						return nil, ctx.Err()
+					}
+					client, server := net.Pipe()
+					go serve(server)
+					return client, nil
+				}}
+				_, err := f.Fetch(t.Context(), "d.test")
+				var e *Error
+				if !errors.As(err, &e) || e.Kind != FetchFailed || !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				if took := time.Since(began); took != time.Minute {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
 	}
 }

@@ -42,7 +42,11 @@ func fieldName(field []byte) string {
 	if !ok {
 		return ""
 	}
-	return string(bytes.TrimRight(name, " \t"))
+	name = bytes.TrimRight(name, " \t")
+	if bytes.ContainsAny(name, " \t\r\n") { // a colon somewhere in what is no field
+		return ""
+	}
+	return string(name)
 }
 
 // fieldValue is the value of the first field of that name, unfolded.
@@ -106,9 +110,14 @@ func appendFolded(out, line []byte) ([]byte, bool) {
 			i += nice
 		}
 		if len(bytes.TrimSpace(line[i:])) == 0 { // nothing but blanks is left: they may go
-			return append(append(out, bytes.TrimRight(line[:i], " \t")...), "\r\n"...), true
+			if kept := bytes.TrimRight(line[:i], " \t"); len(kept) > 0 { // an empty line would end the header
+				out = append(append(out, kept...), "\r\n"...)
+			}
+			return out, true
 		}
-		out = append(append(out, line[:i]...), "\r\n"...)
+		if len(bytes.TrimSpace(line[:i])) > 0 { // so may those that a line begins with, but for one
+			out = append(append(out, line[:i]...), "\r\n"...)
+		}
 		line = line[i:]
 	}
 	return append(out, line...), true

@@ -273,6 +273,9 @@ func TestFold(t *testing.T) {
 		{name: "addresses", in: "To: " + addresses + "\r\nX: y\r\n\r\n"},
 		{name: "no blank", in: "A: b\r\nX: " + long + "\r\n\r\n", fails: "line 4: "},
 		{name: "late blank", in: "X: " + long[:500] + " " + long[:700] + "\r\n\r\n", want: "X: " + long[:500] + "\r\n " + long[:700] + "\r\n\r\n"},
+		{name: "a line of blanks", in: "Subject: x\r\n" + strings.Repeat(" ", 2000) + "\r\nX: y\r\n\r\n", want: "Subject: x\r\nX: y\r\n\r\n"},
+		{name: "tabs", in: "Subject: x\r\n" + strings.Repeat("\t", 999) + "\r\nX: y\r\n\r\n", want: "Subject: x\r\nX: y\r\n\r\n"},
+		{name: "blanks before text", in: "Subject: x\r\n" + strings.Repeat(" ", 2000) + "y\r\n\r\n", want: "Subject: x\r\n" + strings.Repeat(" ", 2000-78*13) + "y\r\n\r\n"},
 		{name: "blanks at the end", in: "X: " + long[:900] + strings.Repeat(" ", 200) + "\r\n\r\n", want: "X: " + long[:900] + "\r\n\r\n"},
 	}
 	for _, tt := range tests {
