@@ -2,11 +2,17 @@ package mta
 
 import (
 	"fmt"
+	"reflect"
+	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"postrider/config"
 	"postrider/mta/api/wire"
 	"postrider/mta/delivery"
+	"postrider/mta/metrics"
+	"postrider/mta/tlspolicy"
 	"postrider/resolver"
 	"postrider/resolver/resolvertest"
 )
@@ -52,5 +58,47 @@ func TestEveryHostThatIsExplainedHasItsDemand(t *testing.T) {
 				t.Errorf("%s is skipped: %v", h.Name, h.Err)
 			}
 		}
+	}
+}
+
+// Each connection is counted once, by the demand of the domain that it was made
+// for; that others share it makes it no second one.
+func TestConnectionsAreCountedByWhatWasDemandedAndReached(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	m, err := metrics.New(metrics.Options{Registerer: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	counter := connectionCounter{m}
+	for _, c := range []delivery.Connection{
+		{Demand: tlspolicy.Requirement{Level: tlspolicy.Verify, Source: tlspolicy.FromSTS}, Reached: delivery.ReachedVerified, TLSResult: delivery.TLSOK},
+		{Demand: tlspolicy.Requirement{Level: tlspolicy.Enable}, Reached: delivery.ReachedClear, TLSResult: delivery.TLSNotSupported},
+		{Demand: tlspolicy.Requirement{Level: tlspolicy.Enable}, Reached: delivery.ReachedClear, TLSResult: delivery.TLSNotSupported, IsShared: true},
+	} {
+		counter.Connection(&c)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := make(map[string]float64)
+	for _, f := range families {
+		for _, one := range f.GetMetric() {
+			var labels []string
+			for _, l := range one.GetLabel() {
+				labels = append(labels, l.GetValue())
+			}
+			if n := one.GetCounter().GetValue(); n > 0 {
+				counted[f.GetName()+" "+strings.Join(labels, " ")] = n
+			}
+		}
+	}
+	if want := map[string]float64{
+		"postrider_connections_total verify verified MTA-STS":    1,
+		"postrider_connections_total enable clear configuration": 1,
+		"postrider_tls_failures_total starttls-not-supported":    1,
+	}; !reflect.DeepEqual(counted, want) {
+		t.Errorf("counted %v, want %v", counted, want)
 	}
 }

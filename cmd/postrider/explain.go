@@ -76,6 +76,10 @@ func showExplanation(w io.Writer, e *wire.Explanation, now time.Time) {
 		if e.DNSSEC {
 			secure = "validated by DNSSEC"
 		}
+		if e.Route == "fixed" || e.Route == "literal" { // nothing was looked up for them
+			fmt.Fprintf(w, "hosts: %s\n", routeTexts[e.Route])
+			break
+		}
 		fmt.Fprintf(w, "hosts: %s, %s\n", routeTexts[e.Route], secure)
 	}
 	for i := range e.Hosts {
@@ -101,7 +105,11 @@ func showExplanation(w io.Writer, e *wire.Explanation, now time.Time) {
 }
 
 func showHost(w io.Writer, h *wire.Host) {
-	fmt.Fprintf(w, "  %d %s port %d\n", h.Preference, plain(h.Name), h.Port)
+	name := plain(h.Name)
+	if name == "" {
+		name = "an address"
+	}
+	fmt.Fprintf(w, "  %d %s port %d\n", h.Preference, name, h.Port)
 	if h.Error != "" {
 		fmt.Fprintf(w, "      no address: %s\n", plain(h.Error))
 	}

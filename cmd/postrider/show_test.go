@@ -128,6 +128,12 @@ func TestGoldenOutput(t *testing.T) {
 				Suspensions: []wire.Suspension{{Domain: "bank.test", Reason: "migration"}},
 			}, goldenNow)
 		},
+		"explain_fixed": func(w io.Writer) {
+			showExplanation(w, &wire.Explanation{
+				Address: "anna@intranet", Domain: "intranet", Site: "192.0.2.7:2526", Route: "fixed", DNSSEC: true,
+				Hosts: []wire.Host{{Port: 2526, Addresses: []wire.HostAddress{{IP: "192.0.2.7"}}, TLS: wire.Demand{Level: "require", Source: "configuration"}}},
+			}, goldenNow)
+		},
 		"explain_bounce": func(w io.Writer) {
 			showExplanation(w, &wire.Explanation{Address: "a@null.test", Domain: "null.test", Route: "none", Permanent: true, RouteError: "null.test takes no mail (null MX)"}, goldenNow)
 		},
