@@ -101,6 +101,9 @@ max_messages_per_connection = 4
 	if want := (smtpclient.Timeouts{Greeting: 12 * time.Second, Command: 13 * time.Second, TLS: 14 * time.Second, Data: 15 * time.Second, Block: 16 * time.Second, Final: 17 * time.Second}); o.Timeouts != want {
 		t.Errorf("%+v", o.Timeouts)
 	}
+	if o := agentOptions(config.Default(), &identity{}, nil, nil); o.IdleFor != 5*time.Second || o.Life != 300*time.Second || o.MinTLS != tls.VersionTLS12 {
+		t.Errorf("by default %+v", o)
+	}
 	of := destination(cfg)
 	if got, want := of("a.test"), (delivery.Destination{TLS: tlspolicy.Verify, Port: 2525, MaxMessages: 5, Session: delivery.SessionSettings{MinTLS: tls.VersionTLS13}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -335,5 +336,14 @@ func TestHostIsCalledByEachDomainsName(t *testing.T) {
 	}
 	if first.Remote.Host != "mx1.a.test" || second.Remote.Host != "mx1.b.test" || second.Remote.IP != addr {
 		t.Errorf("delivered to %+v, then to %+v", first.Remote, second.Remote)
+	}
+}
+
+// What nobody sets is what the documentation says.
+func TestDefaultsOfTheAgent(t *testing.T) {
+	t.Parallel()
+	a := NewAgent(Options{})
+	if a.pool.idleFor != 5*time.Second || a.o.Life != 300*time.Second || a.o.Connect != 30*time.Second || a.o.MinTLS != tls.VersionTLS12 {
+		t.Errorf("idle for %v, life %v, connect %v, TLS from %x", a.pool.idleFor, a.o.Life, a.o.Connect, a.o.MinTLS)
 	}
 }

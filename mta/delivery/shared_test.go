@@ -64,7 +64,6 @@ type reusing struct {
 	t       *testing.T
 	attempt *Attempt
 	left    []*letter
-	reports []*letter
 }
 
 func (w *reusing) Connecting(bool) {}
