@@ -16,6 +16,9 @@
 //     connection.
 //   - carry: the session sends one attempt after the other; the envelope of
 //     the next travels with the content of the former.
+//     Domains with the same hosts, in the same order of preference, and the
+//     same demands share sessions; each attempt brings its own domain's plan,
+//     whose words its outcomes have, and under which the session is counted.
 //   - classify: stage and reply, or error, become an outcome per recipient. The
 //     policy is in classify.go and rules.go, and nowhere else.
 //
