@@ -236,21 +236,21 @@ func (c *carrier) open(cand candidate) (*session, *fault) {
 	a := c.agent
 	level := cand.host.demands[c.walk.kind].Level
 	mode, why := tlsNow, whyRemembered
+	var known, broken verdict
 	switch level {
 	case tlspolicy.None:
 		mode = tlsNever
 	case tlspolicy.Enable:
-		mode = a.tls.recall(cand.addr, time.Now())
+		mode, known = a.tls.recall(cand.addr, time.Now())
 	}
 	first := mode
-	broken := verdict{}
 	for {
-		t := try{carrier: c, candidate: cand, mode: mode, why: why, began: time.Now(), broken: broken}
+		t := try{carrier: c, candidate: cand, mode: mode, why: why, began: time.Now(), known: known, broken: broken}
 		s, f := t.do()
 		a.observe(&t, f)
 		if s != nil {
 			if level == tlspolicy.Enable && mode != first {
-				a.tls.remember(cand.addr, mode, time.Now())
+				a.tls.remember(cand.addr, mode, broken, time.Now())
 			}
 			return s, nil
 		}
@@ -258,7 +258,7 @@ func (c *carrier) open(cand candidate) (*session, *fault) {
 		if level != tlspolicy.Enable || !t.tlsBroke() || c.ctx.Err() != nil {
 			return nil, f
 		}
-		mode, why, broken = t.fallback(), f.words(), t.verdict
+		mode, why, known, broken = t.fallback(), f.words(), verdict{}, t.verdict
 	}
 }
 
@@ -280,6 +280,7 @@ type try struct {
 	why   string // the mode is less than the best
 	began time.Time
 
+	known  verdict // of an earlier connection, for whose sake this one is in clear
 	broken verdict // of the try before, which this one falls back from
 
 	local    netip.Addr

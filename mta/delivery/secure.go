@@ -57,6 +57,9 @@ func (t *try) secure() error {
 	if t.mode == tlsNever {
 		if d.Level == tlspolicy.Enable {
 			t.getsBy("in clear", t.why)
+			// Not trying again must not make the host look well in the reports
+			// of RFC 8460: the session is one that failed.
+			t.verdict = t.known
 		}
 		return nil
 	}
@@ -273,6 +276,7 @@ type tlsMemory struct {
 
 type remembered struct {
 	mode  tlsMode
+	why   verdict // of the connection that found out
 	until time.Time
 }
 
@@ -281,7 +285,7 @@ const (
 	maxRemembered = 10_000
 )
 
-func (m *tlsMemory) recall(addr netip.AddrPort, now time.Time) tlsMode {
+func (m *tlsMemory) recall(addr netip.AddrPort, now time.Time) (tlsMode, verdict) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r, ok := m.modes[addr]
@@ -290,12 +294,12 @@ func (m *tlsMemory) recall(addr netip.AddrPort, now time.Time) tlsMode {
 		ok = false
 	}
 	if !ok {
-		return tlsNow
+		return tlsNow, verdict{}
 	}
-	return r.mode
+	return r.mode, r.why
 }
 
-func (m *tlsMemory) remember(addr netip.AddrPort, mode tlsMode, now time.Time) {
+func (m *tlsMemory) remember(addr netip.AddrPort, mode tlsMode, why verdict, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.modes == nil {
@@ -309,5 +313,5 @@ func (m *tlsMemory) remember(addr netip.AddrPort, mode tlsMode, now time.Time) {
 			}
 		}
 	}
-	m.modes[addr] = remembered{mode, now.Add(rememberFor)}
+	m.modes[addr] = remembered{mode, why, now.Add(rememberFor)}
 }

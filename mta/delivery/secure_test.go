@@ -122,7 +122,7 @@ func TestTLSFallsBackToClearOnNewConnection(t *testing.T) {
 		}
 	}
 	addr := netip.MustParseAddrPort(mx.Addr().String())
-	if m := s.agent.tls.recall(addr, time.Now().Add(61*time.Minute)); m != tlsNow {
+	if m, _ := s.agent.tls.recall(addr, time.Now().Add(61*time.Minute)); m != tlsNow {
 		t.Errorf("still remembered after an hour: %v", m)
 	}
 }
@@ -143,6 +143,39 @@ func TestOldTLSIsRemembered(t *testing.T) {
 	}
 	if n := mx.Sessions(); n != 4 {
 		t.Errorf("%d connections for three messages", n)
+	}
+}
+
+// TestRememberedFailureCounts: a host whose TLS is broken must not look better in
+// the reports for our not trying it again with each message.
+func TestRememberedFailureCounts(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]string{
+		"broken":  "validation-failure validation-failure not-tried, validation-failure, validation-failure",
+		"refused": "starttls-not-supported not-tried, starttls-not-supported, starttls-not-supported",
+		"old":     "validation-failure successful, successful, successful",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			ca := must(smtptest.NewCA())(t)
+			s := newScene(t)
+			s.dest.MaxMessages = 1
+			s.host("mx1.a.test", tlsKinds(t, ca, "mx1.a.test")[kind])
+			s.mx("a.test", "mx1.a.test")
+			var messages []string
+			for seen := 0; len(messages) < 3; {
+				checkDelivered(t, s.one("r@a.test"))
+				var results []string
+				for _, c := range s.events.list()[seen:] {
+					results = append(results, c.TLSResult.String())
+				}
+				seen += len(results)
+				messages = append(messages, strings.Join(results, " "))
+			}
+			if got := strings.Join(messages, ", "); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		})
 	}
 }
 
@@ -385,7 +418,7 @@ func TestTLSMemoryIsBounded(t *testing.T) {
 	var m tlsMemory
 	now := time.Now()
 	for i := range maxRemembered + 500 {
-		m.remember(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 25), tlsNever, now)
+		m.remember(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 25), tlsNever, verdict{}, now)
 	}
 	if len(m.modes) != maxRemembered {
 		t.Errorf("%d entries", len(m.modes))
