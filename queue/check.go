@@ -20,6 +20,7 @@ type Report struct {
 	Notices    int64
 	Bodies     int64 // read in full and compared with their sums
 	Histories  int64 // records of history
+	Leftovers  int64 // files of bodies whose message was never accepted or has ended: the next start removes them
 	SetAside   []ID  // messages that could not be read, and why is in their history
 	Problems   []Problem
 }
@@ -267,7 +268,14 @@ func (c *checker) files() error {
 				continue
 			}
 			file := c.fs.PathJoin(dir, name)
-			if c.stays(func() bool { return c.unnamed(id, file) }) {
+			if !c.stays(func() bool { return c.unnamed(id, file) }) {
+				continue
+			}
+			// A file is there before the record that names it, and after it. So a
+			// kill leaves some behind; the start removes them.
+			if c.offline {
+				c.report.Leftovers++
+			} else {
 				c.problem(id, "%s is named by no record", file)
 			}
 		}

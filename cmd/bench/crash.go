@@ -40,14 +40,21 @@ func runCrash(ctx context.Context, args []string) error {
 		Binary: binary, Dir: work, Cycles: *cycles, Messages: *messages, Seed: *seed, Out: os.Stdout,
 	})
 	fmt.Println(report)
-	for i, id := range report.Lost {
-		if i == 20 {
-			break
-		}
-		fmt.Println("lost:", id)
-	}
+	show("lost", report.Lost)
+	show("corrupt", report.Corrupt)
+	show("repeated", report.Repeated)
+	show("on record out of order", report.Unordered)
+	show("on record too late", report.Late)
+	show("never on record", report.Unrecorded)
 	if err != nil {
 		return fmt.Errorf("%w; what was left is in %s", err, work)
 	}
 	return os.RemoveAll(work)
+}
+
+// show names the first of many.
+func show(what string, which []string) {
+	for _, w := range which[:min(len(which), 20)] {
+		fmt.Printf("%s: %s\n", what, w)
+	}
 }

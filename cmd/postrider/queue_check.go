@@ -19,7 +19,9 @@ func newQueueCheckCommand(server serverFlags) *cobra.Command {
 
 Everything in it is read. The running server is asked, and goes on working
 meanwhile; --offline reads the store of one that does not run. Nothing is
-changed. What cannot be read is set aside by the server when it meets it.
+changed. What cannot be read is set aside by the server when it meets it. Files
+that a kill has left behind are counted and are nothing wrong: the next start
+removes them.
 
    0  nothing is wrong
    1  something is wrong, or the check did not come to its end`,
@@ -69,6 +71,9 @@ func showCheck(w io.Writer, check *wire.Check, offline bool) {
 	}
 	fmt.Fprintf(w, ", %s, %s of history, %s to be written\n", count(int(check.Bodies), "body", "bodies"),
 		count(int(check.Histories), "record", "records"), count(int(check.Notices), "report", "reports"))
+	if n := int(check.Leftovers); n > 0 {
+		fmt.Fprintf(w, "%s left by a kill, for the next start to remove\n", count(n, "file", "files"))
+	}
 	for _, id := range check.SetAside {
 		fmt.Fprintf(w, "set aside: %s; \"postrider trace\" tells why\n", id)
 	}

@@ -101,7 +101,8 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request) error {
 func CheckOf(report *queue.Report) wire.Check {
 	out := wire.Check{
 		Messages: report.Messages, Recipients: report.Recipients, Notices: report.Notices, Bodies: report.Bodies, Histories: report.Histories,
-		SetAside: []string{}, Problems: []wire.CheckProblem{},
+		Leftovers: report.Leftovers,
+		SetAside:  []string{}, Problems: []wire.CheckProblem{},
 	}
 	for _, id := range report.SetAside {
 		out.SetAside = append(out.SetAside, id.String())

@@ -86,8 +86,8 @@ func TestCheck(t *testing.T) {
 func TestCheckTellsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	id := queue.ID{15: 1}
-	got := CheckOf(&queue.Report{SetAside: []queue.ID{id}, Problems: []queue.Problem{{ID: id, What: "a"}, {What: "b"}}})
-	if len(got.SetAside) != 1 || got.SetAside[0] != id.String() || len(got.Problems) != 2 || got.Problems[0].ID != id.String() || got.Problems[1] != (wire.CheckProblem{Text: "b"}) {
+	got := CheckOf(&queue.Report{Leftovers: 3, SetAside: []queue.ID{id}, Problems: []queue.Problem{{ID: id, What: "a"}, {What: "b"}}})
+	if got.Leftovers != 3 || len(got.SetAside) != 1 || got.SetAside[0] != id.String() || len(got.Problems) != 2 || got.Problems[0].ID != id.String() || got.Problems[1] != (wire.CheckProblem{Text: "b"}) {
 		t.Errorf("%+v", got)
 	}
 }

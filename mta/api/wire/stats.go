@@ -121,6 +121,7 @@ type Check struct {
 	Notices    int64          `json:"notices"`
 	Bodies     int64          `json:"bodies"` // read in full and compared with their sums
 	Histories  int64          `json:"histories"`
+	Leftovers  int64          `json:"leftovers"` // files of bodies that a kill has left and the next start removes; 0 where the server runs
 	SetAside   []string       `json:"set_aside"` // messages that cannot be read; their history tells why
 	Problems   []CheckProblem `json:"problems"`  // the first 1,000
 }

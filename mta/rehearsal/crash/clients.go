@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,17 +24,16 @@ type clients struct {
 	moved   *sync.Cond // accepted grew, or paused or stopped changed
 	acked   map[string]bool
 	next    int
-	waits   []time.Duration // of the last acceptances, in a ring
-	wait    int             // the next place in it
+	rounds  [][]time.Time // by client: when the transactions began that were accepted since the last pause
 	paused  bool
 	stopped bool
 }
 
 func newClients(addr string, sessions, domains int) *clients {
-	c := &clients{addr: addr, domains: domains, acked: make(map[string]bool), waits: make([]time.Duration, 2*sessions), paused: true}
+	c := &clients{addr: addr, domains: domains, acked: make(map[string]bool), rounds: make([][]time.Time, sessions), paused: true}
 	c.moved = sync.NewCond(&c.mu)
-	for range sessions {
-		c.wg.Go(c.submit)
+	for i := range sessions {
+		c.wg.Go(func() { c.submit(i) })
 	}
 	return c
 }
@@ -51,7 +49,7 @@ func (c *clients) take() (int, bool) {
 	return c.next, !c.stopped
 }
 
-func (c *clients) submit() {
+func (c *clients) submit(client int) {
 	var conn *smtp.Client
 	defer func() {
 		if conn != nil {
@@ -74,14 +72,13 @@ func (c *clients) submit() {
 		id := fmt.Sprintf("<crash-%d@sender.test>", n)
 		to := fmt.Sprintf("user%d@d%d.crash.test", n, n%c.domains)
 		began := time.Now()
-		err := conn.SendMail("load@sender.test", []string{to}, strings.NewReader(letter(id, to)))
+		err := conn.SendMail("load@sender.test", []string{to}, strings.NewReader(letter(n, id, to)))
 		var refused *smtp.SMTPError
 		switch {
 		case err == nil:
 			c.mu.Lock()
 			c.acked[id] = true
-			c.waits[c.wait%len(c.waits)] = time.Since(began)
-			c.wait++
+			c.rounds[client] = append(c.rounds[client], began)
 			c.moved.Broadcast()
 			c.mu.Unlock()
 		case errors.As(err, &refused):
@@ -93,9 +90,17 @@ func (c *clients) submit() {
 	}
 }
 
-func letter(id, to string) string {
+// Every so many messages one is so large that its content is a file of its own
+// in the queue.
+const largeEvery = 25
+
+func letter(n int, id, to string) string {
+	lines := 100
+	if n%largeEvery == 0 {
+		lines = 5000
+	}
 	return "From: <load@sender.test>\r\nTo: <" + to + ">\r\nSubject: crash\r\nMessage-ID: " + id +
-		"\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n\r\n" + strings.Repeat("Nothing that was promised is lost.\r\n", 100)
+		"\r\nDate: Sun, 22 Nov 2026 10:00:00 +0000\r\n\r\n" + strings.Repeat("Nothing that was promised is lost.\r\n", lines)
 }
 
 func (c *clients) set(paused, stopped bool) {
@@ -107,14 +112,16 @@ func (c *clients) set(paused, stopped bool) {
 
 func (c *clients) resume() { c.set(false, false) }
 
-// slowest is the longest that a client has lately waited for a 250.
-func (c *clients) slowest() time.Duration {
+// pause lets no more transaction begin. It gives, by client, when those began
+// that were accepted since the pause before.
+func (c *clients) pause() [][]time.Time {
+	c.set(true, false)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Max(c.waits)
+	rounds := c.rounds
+	c.rounds = make([][]time.Time, len(rounds))
+	return rounds
 }
-
-func (c *clients) pause() { c.set(true, false) }
 
 // stop ends all sessions and waits for them.
 func (c *clients) stop() {

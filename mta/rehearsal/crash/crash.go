@@ -1,7 +1,9 @@
 // Package crash kills the real server again and again while it takes and sends
 // mail, and holds what its clients were told against what has arrived: a
 // message that was answered with 250 must arrive, however often the server was
-// killed; it may arrive twice where it was in flight at a kill.
+// killed; it may arrive twice where it was in flight at a kill (ledger tells
+// how that is known). After each kill the store is checked as an operator would
+// check it, with the server down and with it running.
 //
 // Both sides, the clients and the receiving server, are built on a library
 // that shares no code with the server under test.
@@ -20,6 +22,8 @@ import (
 	"strings"
 	"time"
 
+	"postrider/mta/api"
+	"postrider/mta/api/client"
 	"postrider/mta/rehearsal/peers"
 	"postrider/resolver/resolvertest"
 )
@@ -44,9 +48,15 @@ type Report struct {
 	Arrived    int // of these
 	Lost       []string
 	Duplicates int      // arrivals beyond the first of a message
-	Exposed    int      // deliveries in flight at the kills or in the last group of results before, summed
-	Repeated   []string // arrived again without having been exposed
-	Remaining  int      // messages that the server still holds at the end
+	InFlight   int      // deliveries at the kills that had arrived and were not yet on record, summed
+	Longest    int      // of these, most acceptances in a row that one of them was not on record for
+	Repeated   []string // arrived again although its delivery was on record, or without a kill between
+	Unordered  []string // was not on record when a later one of its connection was
+	Late       []string // was not on record for too long
+	Unrecorded []string // was delivered in the end, and no record says so
+	Remaining  int      // messages that the server still holds at the end: stuck
+	Checks     int      // "postrider queue check", with and without --offline
+	Corrupt    []string // what they found
 	Reopen     time.Duration
 }
 
@@ -54,9 +64,11 @@ type Report struct {
 var (
 	// ErrLost: what was accepted has not arrived, or is stuck.
 	ErrLost = errors.New("crash: accepted mail is lost or stuck")
-	// ErrRepeated: mail was sent again although its delivery was over, and
-	// written down, before the kill.
-	ErrRepeated = errors.New("crash: mail was repeated that was not in flight")
+	// ErrRepeated: mail was sent again although its delivery was on record
+	// before the kill, or was not on record although it should have been.
+	ErrRepeated = errors.New("crash: mail was repeated, or could have been, that was not in flight")
+	// ErrCorrupt: a check of the store has found something.
+	ErrCorrupt = errors.New("crash: the store is not sound after a kill")
 )
 
 const receiverHost = "127.0.0.41"
@@ -70,11 +82,13 @@ type run struct {
 	submit   string
 	http     string
 	report   Report
+	ledger   ledger
 	random   *rand.Rand
 }
 
 // Run kills and restarts, and answers with ErrLost where mail is missing, with
-// ErrRepeated where too much of it came twice.
+// ErrRepeated where too much of it came twice, with ErrCorrupt where the store
+// was found damaged.
 func Run(ctx context.Context, o Options) (Report, error) {
 	if o.Sessions == 0 {
 		o.Sessions = 20
@@ -85,7 +99,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if o.Patience == 0 {
 		o.Patience = time.Minute
 	}
-	r := &run{Options: o, random: rand.New(rand.NewPCG(o.Seed, 0))}
+	r := &run{Options: o, random: rand.New(rand.NewPCG(o.Seed, 0)), ledger: newLedger()}
 	zone := resolvertest.New()
 	if err := zone.Listen("127.0.0.1:0"); err != nil {
 		return r.report, err
@@ -105,13 +119,19 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return r.report, err
 	}
-	if len(r.report.Lost) > 0 || r.report.Remaining > 0 {
-		return r.report, ErrLost
+	return r.report, r.report.verdict()
+}
+
+func (r *Report) verdict() error {
+	switch {
+	case len(r.Lost) > 0 || r.Remaining > 0:
+		return ErrLost
+	case len(r.Corrupt) > 0:
+		return ErrCorrupt
+	case len(r.Repeated)+len(r.Unordered)+len(r.Late)+len(r.Unrecorded) > 0 || r.Duplicates > r.InFlight:
+		return ErrRepeated
 	}
-	if len(r.report.Repeated) > 0 {
-		return r.report, ErrRepeated
-	}
-	return r.report, nil
+	return nil
 }
 
 func (r *run) configure(dns string) error {
@@ -148,8 +168,8 @@ func (r *run) cycles(ctx context.Context) error {
 	r.clients = newClients(r.submit, r.Sessions, r.Domains)
 	defer r.clients.stop()
 	share := max(r.Messages/max(r.Cycles, 1), 1)
+	server, err := r.start(ctx, 0)
 	for kill := 1; kill <= r.Cycles; kill++ {
-		server, err := r.start(ctx, kill)
 		if err != nil {
 			return err
 		}
@@ -160,41 +180,50 @@ func (r *run) cycles(ctx context.Context) error {
 			return fmt.Errorf("cycle %d: %w (see %s)", kill, err, server.Log)
 		}
 		pause(ctx, time.Duration(r.random.IntN(60))*time.Millisecond)
-		exposed, err := r.kill(ctx, server)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(r.Out, "kill %d of %d: %d accepted, %d arrived, %d exposed\n",
-			kill, r.Cycles, r.clients.accepted(), r.receiver.distinct(), exposed)
+		before := r.report.InFlight
+		server, err = r.kill(ctx, server)
+		fmt.Fprintf(r.Out, "kill %d of %d: %d accepted, %d arrived, %d in flight\n",
+			kill, r.Cycles, r.clients.accepted(), r.receiver.distinct(), r.report.InFlight-before)
 	}
-	r.clients.stop()
-	server, err := r.start(ctx, r.Cycles+1)
 	if err != nil {
 		return err
 	}
+	r.clients.stop()
 	defer func() { _ = server.Terminate() }()
-	return r.drain(ctx, server)
+	if err := r.drain(ctx, server); err != nil || r.report.Remaining > 0 {
+		return err
+	}
+	if err := r.check(ctx, false); err != nil {
+		return err
+	}
+	return r.judge(ctx, r.receiver.take(), nil, time.Now())
 }
 
-// kill ends the server, and tells how many deliveries were exposed to it: those
-// that the receiving server answers from shortly before the kill on. "Shortly"
-// is the time in which a result is on the disk for sure. A result waits for the
-// group that is being written and then for its own, as an acceptance does: so
-// it is twice the longest that a client of this cycle has waited for its 250.
-func (r *run) kill(ctx context.Context, server *peers.Process) (exposed int, err error) {
-	since := time.Now().Add(-2 * r.clients.slowest())
+// kill ends the server and starts the next, and finds out between and after
+// how the one that was killed has left its store.
+func (r *run) kill(ctx context.Context, server *peers.Process) (*peers.Process, error) {
 	server.Kill()
+	at := time.Now()
 	r.report.Kills++
-	r.clients.pause()
+	rounds := r.clients.pause()
 	// What is still in the sockets arrives yet.
 	for deadline := time.Now().Add(r.Patience); r.receiver.open() > 0; pause(ctx, time.Millisecond) {
 		if time.Now().After(deadline) || ctx.Err() != nil {
-			return 0, errors.New("the receiving server's sessions do not end after the kill")
+			return nil, errors.New("the receiving server's sessions do not end after the kill")
 		}
 	}
-	exposed = r.receiver.expose(since)
-	r.report.Exposed += exposed
-	return exposed, nil
+	arrivals := r.receiver.take()
+	if err := r.check(ctx, true); err != nil {
+		return nil, err
+	}
+	next, err := r.start(ctx, r.report.Kills)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.judge(ctx, arrivals, rounds, at); err != nil {
+		return next, err
+	}
+	return next, r.check(ctx, false)
 }
 
 // start runs the server and notes how long it takes until it greets.
@@ -208,8 +237,30 @@ func (r *run) start(ctx context.Context, n int) (*peers.Process, error) {
 		return nil, err
 	}
 	r.report.Reopen = max(r.report.Reopen, time.Since(began))
-	return server, nil
+	return server, r.answers(ctx, server)
 }
+
+// answers waits until the server's control socket is there, too.
+func (r *run) answers(ctx context.Context, server *peers.Process) error {
+	control := client.New(r.socket())
+	defer control.Close()
+	for {
+		_, err := control.Info(ctx)
+		var away *client.Unreachable
+		if !errors.As(err, &away) {
+			return err
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-server.Done():
+			return fmt.Errorf("the server ended: %v (see %s)", server.Wait(), server.Log)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (r *run) socket() string { return filepath.Join(r.Dir, "state", api.SocketName) }
 
 // drain waits until the queue is empty.
 func (r *run) drain(ctx context.Context, server *peers.Process) error {
@@ -247,18 +298,19 @@ func (r *run) account() {
 			r.report.Arrived++
 		}
 	}
-	for id, n := range seen {
+	for _, n := range seen {
 		r.report.Duplicates += n - 1
-		if n-1 > r.receiver.exposed[id] {
-			r.report.Repeated = append(r.report.Repeated, id)
-		}
 	}
 }
 
 // String is the report for people.
 func (r Report) String() string {
-	return fmt.Sprintf("%d kills: %d accepted, %d arrived, %d lost, %d remain in the queue, %d duplicates of %d deliveries that were in flight or just over, %d of others, longest start %v",
-		r.Kills, r.Accepted, r.Arrived, len(r.Lost), r.Remaining, r.Duplicates, r.Exposed, len(r.Repeated), r.Reopen.Round(time.Millisecond))
+	return fmt.Sprintf("%d kills: %d accepted, %d arrived, %d lost, %d stuck, %d corrupt in %d checks, "+
+		"%d duplicates of %d deliveries in flight (at most %d acceptances in a row long), "+
+		"%d of others, %d out of order, %d too late, %d without record; longest start %v",
+		r.Kills, r.Accepted, r.Arrived, len(r.Lost), r.Remaining, len(r.Corrupt), r.Checks,
+		r.Duplicates, r.InFlight, r.Longest,
+		len(r.Repeated), len(r.Unordered), len(r.Late), len(r.Unrecorded), r.Reopen.Round(time.Millisecond))
 }
 
 func pause(ctx context.Context, d time.Duration) {

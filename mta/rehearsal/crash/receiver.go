@@ -21,32 +21,35 @@ type receiver struct {
 	listener net.Listener
 	inData   atomic.Int64 // transactions between MAIL and our final reply
 
-	mu      sync.Mutex
-	seen    map[string]int // by Message-ID
-	recent  []arrival      // since the last kill, in order
-	exposed map[string]int // how many kills a message's delivery was exposed to
+	mu     sync.Mutex
+	seen   map[string]int // by Message-ID
+	recent []arrival      // since it was last asked for, in order
+	conns  int            // so far
 }
 
 // arrival is a message that came whole.
 type arrival struct {
-	id string
-	at time.Time
+	id     string // its Message-ID
+	queued string // the server's own, from its trace field
+	conn   int
+	at     time.Time // shortly before our final reply
 }
 
-// expose counts the messages that have arrived since then as exposed to a
-// kill, and tells how many they are.
-func (r *receiver) expose(since time.Time) int {
+// take gives what has arrived since the last call.
+func (r *receiver) take() []arrival {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := 0
-	for _, a := range r.recent {
-		if !a.at.Before(since) {
-			r.exposed[a.id]++
-			n++
-		}
-	}
-	r.recent = r.recent[:0]
-	return n
+	recent := r.recent
+	r.recent = nil
+	return recent
+}
+
+// connect numbers a connection.
+func (r *receiver) connect() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conns++
+	return r.conns
 }
 
 func newReceiver(addr string) (*receiver, error) {
@@ -54,9 +57,9 @@ func newReceiver(addr string) (*receiver, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &receiver{listener: l, seen: make(map[string]int), exposed: make(map[string]int)}
+	r := &receiver{listener: l, seen: make(map[string]int)}
 	r.server = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) {
-		return &session{receiver: r}, nil
+		return &session{receiver: r, conn: r.connect()}, nil
 	}))
 	r.server.Domain = "mx.crash.test"
 	r.server.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
@@ -88,6 +91,7 @@ func (r *receiver) all() map[string]int {
 
 type session struct {
 	receiver *receiver
+	conn     int
 	open     bool
 }
 
@@ -101,12 +105,17 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 func (s *session) Rcpt(string, *smtp.RcptOptions) error { return nil }
 
 func (s *session) Data(body io.Reader) error {
-	var id string
+	a := arrival{conn: s.conn}
 	lines := bufio.NewReader(body)
 	for {
 		line, err := lines.ReadString('\n')
-		if value, ok := strings.CutPrefix(line, "Message-ID:"); ok && id == "" {
-			id = strings.TrimSpace(value)
+		if value, ok := strings.CutPrefix(line, "Message-ID:"); ok && a.id == "" {
+			a.id = strings.TrimSpace(value)
+		}
+		// RFC 5321, section 4.4: "id" in the trace field is the word of the
+		// server that wrote it for the message.
+		if _, value, ok := strings.Cut(line, " id "); ok && a.id == "" && a.queued == "" {
+			a.queued = strings.TrimRight(strings.Fields(value + " ;")[0], ";")
 		}
 		if err == io.EOF {
 			break
@@ -116,8 +125,9 @@ func (s *session) Data(body io.Reader) error {
 		}
 	}
 	s.receiver.mu.Lock()
-	s.receiver.seen[id]++
-	s.receiver.recent = append(s.receiver.recent, arrival{id, time.Now()})
+	s.receiver.seen[a.id]++
+	a.at = time.Now()
+	s.receiver.recent = append(s.receiver.recent, a)
 	s.receiver.mu.Unlock()
 	return nil
 }
