@@ -27,7 +27,7 @@ func deliveryKeys() []Key {
 			Doc: "The undo window: every message waits this long before its first attempt, and `queue cancel` still catches it. A `[[sender]]` or a message (`X-Postrider-Hold-For`, `hold_for` in the API) may have another one."},
 		{Path: "delivery.max_connections", Default: `1000`,
 			at:  on(func(c *Config) value { return number(&c.Delivery.MaxConnections, 1, 100_000) }),
-			Doc: "Connections out, all together. Hosts that have not answered for 50 ms are counted apart, up to eight times as many."},
+			Doc: "Connections out, all together. Hosts that have not answered for 50 ms are counted apart, up to eight times as many. Where the control group limits the memory, one for each 2 MB of that at most."},
 		{Path: "delivery.max_messages_per_minute", Default: `0`, Otherwise: noLimit,
 			at:  on(func(c *Config) value { return rate(&c.Delivery.MaxMessagesPerMinute) }),
 			Doc: "Messages out, all together."},

@@ -64,7 +64,7 @@ func submissionKeys() []Key {
 	return append(rebind(listenerKeys(), func(c *Config) *Listener { return &c.Submission.Listener }),
 		Key{Path: "submission.max_connections", Default: `1000`,
 			at:  on(func(c *Config) value { return number(&c.Submission.MaxConnections, 1, 1_000_000) }),
-			Doc: "Connections to all listeners together; who comes later is told to come back (421)."})
+			Doc: "Connections to all listeners together; who comes later is told to come back (421). Where the control group limits the memory, one for each MB of that at most."})
 }
 
 // listenerKeys are those that [submission] shares with [[submission.listener]].

@@ -28,7 +28,6 @@ import (
 	"postrider/mta/delivery"
 	"postrider/mta/dispatch"
 	"postrider/mta/intake"
-	"postrider/mta/memory"
 	"postrider/mta/metrics"
 	"postrider/mta/mtasts"
 	"postrider/mta/pickup"
@@ -147,25 +146,6 @@ func (m *MTA) openState(context.Context) error {
 		Unsigned: func(r dkim.Reason) { m.metrics.Unsigned(r) }, // made later, before the first message
 	})
 	return err
-}
-
-// guardMemory makes the guard over what the control group allows. After an
-// error it is one that allows everything.
-func (m *MTA) guardMemory() (g *memory.Guard, limit int64, err error) {
-	group, err := memory.Find()
-	if err == nil {
-		g, err = memory.NewGuard(group)
-	}
-	if err == nil {
-		limit, err = g.Limit()
-	}
-	if err != nil {
-		return memory.Unlimited(), 0, err
-	}
-	if limit > 0 {
-		m.log.Info("memory is limited by the control group", "limit_mb", limit/1_000_000)
-	}
-	return g, limit, nil
 }
 
 func (m *MTA) openResolver(ctx context.Context) error {

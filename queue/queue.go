@@ -45,13 +45,15 @@ type Options struct {
 	fs           vfs.FS           // nil: the operating system's
 	space        func() diskSpace // nil: asks the file system
 	memTableSize uint64           // 0: the store's default
+	memTables    int              // 0: the store's default
 	cacheSize    int64            // 0: the store's default
 }
 
 // The store's buffers under a limit of memory: two memtables are full at a
-// time, seldom more. Smaller ones than this do not take its groups of commits.
+// time, seldom more. In smaller ones than this a group of commits is too large
+// for its place among others.
 const (
-	smallestMemTable = 16 << 20
+	smallestMemTable = 8 << 20
 	smallestCache    = 4 << 20
 )
 
@@ -67,6 +69,9 @@ func (o *Options) setDefaults() {
 		if o.memTableSize == 0 {
 			o.memTableSize = uint64(min(max(limit/16, smallestMemTable), store.DefaultMemTableSize))
 		}
+		// With one that is being written out and one that fills, writes only
+		// wait for a disk that is slower than they are.
+		o.memTables = int(min(max(limit/4/int64(o.memTableSize), 2), store.DefaultMemTables))
 		if o.cacheSize == 0 {
 			o.cacheSize = min(max(limit/32, smallestCache), store.DefaultCacheSize)
 		}
@@ -211,6 +216,7 @@ func (q *Queue) open() error {
 		FS:           q.fs,
 		Logger:       q.log,
 		MemTableSize: q.opts.memTableSize,
+		MemTables:    q.opts.memTables,
 		CacheSize:    q.opts.cacheSize,
 	})
 	if err != nil {

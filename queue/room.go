@@ -27,6 +27,8 @@ const (
 	// How often the file system is asked.
 	roomEverySubmits = 256
 	roomEvery        = time.Second
+	// Where memory is limited: in a second a burst would have used all of it.
+	memoryEvery = 20 * time.Millisecond
 )
 
 // roomGauge turns mail away before the disk or the memory is full: what was
@@ -36,6 +38,7 @@ type roomGauge struct {
 	memory  func() error // nil: there is always enough
 	log     *slog.Logger
 	minFree int64
+	every   time.Duration
 	asked   atomic.Int64 // when, unix nanoseconds
 	submits atomic.Uint32
 	verdict atomic.Pointer[roomVerdict]
@@ -49,6 +52,10 @@ type roomVerdict struct {
 
 func (g *roomGauge) init(q *Queue) {
 	g.minFree, g.memory, g.log = q.opts.MinFree, q.opts.Pressure, q.log
+	g.every = roomEvery
+	if q.opts.MemoryLimit > 0 {
+		g.every = memoryEvery
+	}
 	g.ask = q.opts.space
 	if g.ask == nil {
 		dir := q.opts.Dir
@@ -62,7 +69,7 @@ func (g *roomGauge) init(q *Queue) {
 func (g *roomGauge) check() error {
 	last := g.asked.Load()
 	now := time.Now().UnixNano()
-	if g.submits.Add(1)%roomEverySubmits == 0 || now-last > int64(roomEvery) || now < last {
+	if g.submits.Add(1)%roomEverySubmits == 0 || now-last > int64(g.every) || now < last {
 		if g.asked.CompareAndSwap(last, now) {
 			g.pronounce(g.judge())
 		}

@@ -101,16 +101,17 @@ func TestMemoryLimit(t *testing.T) {
 	for _, c := range []struct {
 		limit, bodies, cache int64
 		table                uint64
+		tables               int
 	}{
-		{0, 32_000_000, 0, 0},
-		{64 << 20, 8 << 20, smallestCache, smallestMemTable},
-		{256 << 20, 32_000_000, 8 << 20, 16 << 20},
-		{16 << 30, 32_000_000, store.DefaultCacheSize, store.DefaultMemTableSize},
+		{0, 32_000_000, 0, 0, 0},
+		{64 << 20, 8 << 20, smallestCache, smallestMemTable, 2},
+		{256 << 20, 32_000_000, 8 << 20, 16 << 20, 4},
+		{16 << 30, 32_000_000, store.DefaultCacheSize, store.DefaultMemTableSize, store.DefaultMemTables},
 	} {
 		o := Options{MemoryLimit: c.limit}
 		o.setDefaults()
-		if o.BodyMemory != c.bodies || o.cacheSize != c.cache || o.memTableSize != c.table {
-			t.Errorf("limit %d: bodies %d, cache %d, memtables %d", c.limit, o.BodyMemory, o.cacheSize, o.memTableSize)
+		if o.BodyMemory != c.bodies || o.cacheSize != c.cache || o.memTableSize != c.table || o.memTables != c.tables {
+			t.Errorf("limit %d: bodies %d, cache %d, %d memtables of %d", c.limit, o.BodyMemory, o.cacheSize, o.memTables, o.memTableSize)
 		}
 	}
 }

@@ -10,9 +10,13 @@ import (
 	"postrider/queue/store"
 )
 
-// maxUnwritten bounds the results that wait for the disk; Settle waits beyond
-// it.
-const maxUnwritten = 4096
+// maxUnwritten bounds the results that wait for the disk, and their octets: a
+// result of a message with many recipients brings the states of a hundred.
+// Settle waits beyond it.
+const (
+	maxUnwritten       = 4096
+	maxUnwrittenOctets = 2 << 20
+)
 
 // How long a failed store is left alone before it is opened again.
 const (
@@ -79,7 +83,7 @@ func (w *writer) rouse() {
 // waitForRoom waits while too many results wait for the disk. Without a
 // writer there is nobody to wait for.
 func (w *writer) waitForRoom() {
-	for w.running && len(w.changes) >= maxUnwritten {
+	for w.running && (len(w.changes) >= maxUnwritten || len(w.changes) > 0 && w.batch.Len() >= maxUnwrittenOctets) {
 		w.space.Wait()
 	}
 }

@@ -8,14 +8,14 @@ import (
 	"sync"
 )
 
-const (
-	// What the garbage collector lets the process grow to, of the limit, in
-	// percent. From there on it works harder.
-	collectAt = 75
-	// From where no new mail is taken. What is left is for the mail that is
-	// there: its deliveries, the kernel's buffers, a burst between two looks.
-	refuseAt = 87
-)
+// reserve is what must be left of a limit for new mail to be taken. It is for
+// the mail that is there, its deliveries, the kernel's buffers, and a burst
+// between two looks: that has its own size, whatever the limit is.
+func reserve(limit int64) int64 { return min(limit/8+24_000_000, limit/3) }
+
+// collectFrom is what the garbage collector lets the process grow to: from
+// there on it works harder, before mail is refused because of garbage.
+func collectFrom(limit int64) int64 { return limit - reserve(limit) - limit/8 }
 
 // Guard holds what a group uses against what it may. It is safe for
 // concurrent use.
@@ -64,7 +64,7 @@ func (g *Guard) Check() error {
 		return nil
 	}
 	g.tell(u)
-	if u.Limit > 0 && u.Used > u.Limit/100*refuseAt {
+	if u.Limit > 0 && u.Used > u.Limit-reserve(u.Limit) {
 		return fmt.Errorf("memory: %d MB are used of the %d MB that the control group allows", u.Used/1_000_000, u.Limit/1_000_000)
 	}
 	return nil
@@ -92,5 +92,5 @@ func (g *Guard) tell(u Usage) {
 // It always gets a quarter: with less it would do nothing but collect.
 func goLimit(u Usage, own int64) int64 {
 	outside := max(u.Used-own, 0)
-	return max(u.Limit/100*collectAt-outside, u.Limit/4)
+	return max(collectFrom(u.Limit)-outside, u.Limit/4)
 }

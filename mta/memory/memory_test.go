@@ -124,9 +124,10 @@ func TestGoLimit(t *testing.T) {
 		u         Usage
 		own, want int64
 	}{
-		"alone":                {Usage{Used: 100, Limit: 1000}, 100, 750},
-		"beside mapped memory": {Usage{Used: 300, Limit: 1000}, 100, 550},
-		"hardly any left":      {Usage{Used: 900, Limit: 1000}, 100, 250},
+		"alone":                {Usage{Used: 100e6, Limit: 8000e6}, 100e6, 5976e6},
+		"beside mapped memory": {Usage{Used: 300e6, Limit: 8000e6}, 100e6, 5776e6},
+		"hardly any left":      {Usage{Used: 7900e6, Limit: 8000e6}, 100e6, 2000e6},
+		"a small limit":        {Usage{Used: 20e6, Limit: 96e6}, 20e6, 52e6},
 	} {
 		if got := goLimit(c.u, c.own); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)

@@ -150,7 +150,7 @@ func (s *Store) openPebble(opts Options, in *instance) (*pebble.DB, error) {
 		ErrorIfNotExists:            opts.ReadOnly,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		MemTableSize:                opts.MemTableSize,
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: opts.MemTables,
 		L0CompactionThreshold:       8,
 		L0StopWritesThreshold:       64,
 		LBaseMaxBytes:               256 << 20,

@@ -53,9 +53,10 @@ const closePatience = 5 * time.Second
 // memtables.
 const maxAbandoned = 3
 
-// What Options.MemTableSize and CacheSize are where they are 0, in octets.
+// What Options' fields are where they are 0, sizes in octets.
 const (
 	DefaultMemTableSize = 32 << 20
+	DefaultMemTables    = 4
 	DefaultCacheSize    = 32 << 20
 )
 
@@ -65,6 +66,7 @@ type Options struct {
 	FS           vfs.FS
 	Logger       *slog.Logger
 	MemTableSize uint64 // octets; 0: DefaultMemTableSize
+	MemTables    int    // that may be full or filling at once before writes wait; 0: DefaultMemTables
 	CacheSize    int64  // octets; 0: DefaultCacheSize
 	// ReadOnly changes nothing on the disk. A store that is not there, or
 	// damaged, is an error.
@@ -93,6 +95,9 @@ func Open(opts Options) (*Store, error) {
 	}
 	if opts.MemTableSize == 0 {
 		opts.MemTableSize = DefaultMemTableSize
+	}
+	if opts.MemTables == 0 {
+		opts.MemTables = DefaultMemTables
 	}
 	if opts.CacheSize == 0 {
 		opts.CacheSize = DefaultCacheSize
