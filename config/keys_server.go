@@ -39,7 +39,7 @@ func topKeys() []Key {
 			Doc: "How long `trace` can tell what became of a message."},
 		{Path: "history_size", Default: `"1GB"`,
 			at:  on(func(c *Config) value { return size(&c.HistorySize, mega, 100*tera) }),
-			Doc: "How much disk the history may take; the oldest goes first."},
+			Doc: "How much disk the history may take, and never more than a tenth of its file system; the oldest goes first. It is cut every ten minutes, and when the disk runs short of space."},
 		{Path: "min_free_space", Default: `"0B"`, Otherwise: "0B means 5 % of the file system, but between 128MiB and 512MiB, and a quarter at most",
 			at:  on(func(c *Config) value { return size(&c.MinFreeSpace, 0, 100*tera) }),
 			Doc: "Below this much free space under `state_dir` new mail is turned away for the time being (452), before the disk is full."},

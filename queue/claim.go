@@ -248,15 +248,23 @@ func lookAt(schedule *Schedule, m *message, s *recipientState, notify Notify) in
 func (c *Claim) Content() (*Content, error) {
 	content, err := c.q.content(c.m)
 	if err == nil {
+		if f, ok := content.File.(*fileReader); ok {
+			f.damaged = c.damaged
+		}
 		return content, nil
 	}
 	var d *damage
 	if errors.As(err, &d) {
-		c.q.mu.Lock()
-		c.m.broken = err
-		c.q.mu.Unlock()
+		c.damaged(err)
 	}
 	return content, err
+}
+
+// damaged has the message set aside when its claims have settled.
+func (c *Claim) damaged(err error) {
+	c.q.mu.Lock()
+	defer c.q.mu.Unlock()
+	c.m.broken = err
 }
 
 // content gives a message's content from memory or from the disk.

@@ -135,12 +135,22 @@ type fileReader struct {
 	left int64
 	sum  uint32
 	want uint32
+	// damaged is told what it finds; nil: nobody.
+	damaged func(error)
+}
+
+func (r *fileReader) found(err error) error {
+	err = &damage{r.id, "read " + r.name, err}
+	if r.damaged != nil {
+		r.damaged(err)
+	}
+	return err
 }
 
 func (r *fileReader) Read(p []byte) (int, error) {
 	if r.left == 0 {
 		if r.sum != r.want {
-			return 0, &damage{r.id, "read " + r.name, errDamaged}
+			return 0, r.found(errDamaged)
 		}
 		return 0, io.EOF
 	}
@@ -153,7 +163,7 @@ func (r *fileReader) Read(p []byte) (int, error) {
 	if err == io.EOF {
 		err = nil
 		if r.left > 0 {
-			err = &damage{r.id, "read " + r.name, io.ErrUnexpectedEOF}
+			err = r.found(io.ErrUnexpectedEOF)
 		}
 	}
 	return n, err

@@ -24,6 +24,10 @@ func (q *Queue) reclaim(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		select {
+		case q.trims <- time.Now():
+		default: // it is about to be cut
+		}
 		q.store.Spare(true)
 		delay, messages := q.reclaimAfter, -1
 		for q.room.look() && pause(ctx, delay) {

@@ -286,8 +286,21 @@ func TestHistoryIsCut(t *testing.T) {
 }
 
 func TestHistoryIsCutBySize(t *testing.T) {
-	t.Parallel()
-	q := newTestQueue(t, func(o *Options) { o.HistorySize = 200_000 })
+	for name, set := range map[string]func(o *Options){
+		"its own": func(o *Options) { o.HistorySize = 200_000 },
+		"a tenth of the disk's": func(o *Options) {
+			o.space = func() diskSpace { return diskSpace{free: 1 << 40, total: 2_000_000} }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cutBySize(t, set)
+		})
+	}
+}
+
+func cutBySize(t *testing.T, set func(o *Options)) {
+	q := newTestQueue(t, set)
 	var ids []ID
 	for i := range 4000 {
 		at := epoch.Add(time.Duration(i) * time.Minute)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -37,7 +38,11 @@ const (
 // met takes note of damage that Pebble has found. The instance fails, and
 // Reopen mends.
 func (s *Store) met(in *instance, info pebble.DataCorruptionInfo) {
-	s.opts.Logger.Error("the store found damage", "file", info.Path, "details", info.Details)
+	// Every read of the damaged block says so again, those of the mending too;
+	// and as an error the details would come with the stack of whoever read.
+	if _, told := s.told.LoadOrStore(info.Path, nil); !told {
+		s.opts.Logger.Error("the store found damage", "file", info.Path, "details", info.Details.Error())
+	}
 	if s.opts.ReadOnly || s.mends.Load() >= maxMends {
 		return
 	}
@@ -160,14 +165,48 @@ func (s *Store) copyLog(from, to, number string) error {
 		return err
 	}
 	w := newLog(record.NewLogWriter, f, logNum)
-	copied := 0
+	copied, lost, damaged := 0, 0, 0
 	for at := 0; at < len(data); {
 		n, end := copyRecords(w, data[at:], logNum)
+		if n > 0 { // what did not read was no end, as records came after it
+			lost, damaged = lost+damaged, 0
+		}
 		copied += n
-		at += (end/logBlock + 1) * logBlock
+		next := nextChunk(data, at+(end/logBlock+1)*logBlock, logNum)
+		damaged += next - at - end
+		at = next
+	}
+	if lost > 0 {
+		s.opts.Logger.Error("records of a log are lost", "file", from, "octets", lost)
 	}
 	s.opts.Logger.Info("copied a log", "file", from, "records", copied)
 	return w.Close()
+}
+
+// nextChunk gives the first block from a place on that begins with a sound
+// chunk of the log, or the end. A log that was used before ends in whatever
+// that left, up to a memtable's size; without this, each block of it would
+// have Pebble's reader look through all the others for a sign of life.
+func nextChunk(data []byte, at int, logNum uint64) int {
+	for ; at+chunkHeader <= len(data); at += logBlock {
+		header := chunkHeader
+		switch kind := data[at+6]; {
+		case kind > 12:
+			continue
+		case kind > 8:
+			header = 19 // the number of the log, and how far it was synced
+		case kind > 4:
+			header = 11 // the number of the log
+		}
+		end := at + header + int(binary.LittleEndian.Uint16(data[at+4:]))
+		if end > min(len(data), at+logBlock) || !soundChunk(data[at:end]) {
+			continue
+		}
+		if header == chunkHeader || binary.LittleEndian.Uint32(data[at+7:]) == uint32(logNum) {
+			return at
+		}
+	}
+	return len(data)
 }
 
 // Pebble's type for the number of a file is internal to it, so the compiler

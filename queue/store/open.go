@@ -68,9 +68,9 @@ func (s *Store) openMending(in *instance) (*pebble.DB, error) {
 	if err == nil || !pebble.IsCorruptionError(err) || in.failure.Load() != nil {
 		return db, err
 	}
-	s.opts.Logger.Error("the store cannot be opened and is being mended", "error", err)
+	s.opts.Logger.Error("the store cannot be opened and is being mended", "error", err.Error())
 	if lerr := s.mendLogs(); lerr != nil {
-		s.opts.Logger.Error("it is not the logs", "error", lerr)
+		s.opts.Logger.Error("it is not the logs", "error", lerr.Error())
 		if serr := s.salvage(); serr != nil {
 			return nil, fmt.Errorf("%w; put it together again: %w; move the directory away to start with an empty store", err, serr)
 		}

@@ -90,12 +90,17 @@ func chunkBehind(rest []byte) bool {
 		if length == 0 || at+chunkHeader+length > len(rest) {
 			continue
 		}
-		sum := crc32.Checksum(rest[at+6:at+chunkHeader+length], castagnoli)
-		if binary.LittleEndian.Uint32(rest[at:]) == (sum>>15|sum<<17)+0xa282ead8 {
+		if soundChunk(rest[at : at+chunkHeader+length]) {
 			return true
 		}
 	}
 	return false
+}
+
+// soundChunk compares a chunk with its sum.
+func soundChunk(chunk []byte) bool {
+	sum := crc32.Checksum(chunk[6:], castagnoli)
+	return binary.LittleEndian.Uint32(chunk) == (sum>>15|sum<<17)+0xa282ead8
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -235,7 +240,7 @@ func (v *salvager) log(name, number string, f visit) error {
 		if err != nil {
 			return err
 		}
-		at += (end/logBlock + 1) * logBlock
+		at = nextChunk(data, at+(end/logBlock+1)*logBlock, logNum)
 	}
 	return nil
 }

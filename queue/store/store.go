@@ -84,6 +84,7 @@ type Store struct {
 	wantMend  atomic.Bool  // a table is damaged
 	mends     atomic.Int32 // by copying, in this process
 	mended    atomic.Bool  // see Mended
+	told      sync.Map     // damaged files that the log has named
 	spare     atomic.Bool  // see Spare
 }
 
