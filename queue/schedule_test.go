@@ -461,3 +461,22 @@ func TestADeadlineEndsHeldMail(t *testing.T) {
 		}
 	}
 }
+
+// TestHeldMailDoesNotAgeBesideMailThatDoes: of two recipients of one message
+// one is held; the other expires, and the sweep that sees to that passes the
+// held one by.
+func TestHeldMailDoesNotAgeBesideMailThatDoes(t *testing.T) {
+	t.Parallel()
+	q := newTestQueue(t, oneSchedule(shortSchedule))
+	e := envelope(q.Queue, epoch, "a@there.test", "b@elsewhere.test")
+	q.submit(e, testBody)
+	if n, err := q.Hold(t.Context(), epoch, Selector{Domain: "there.test"}, "look at it"); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	q.Sweep(epoch.Add(100 * time.Hour))
+	q.settled()
+	m, err := q.Message(e.ID)
+	if err != nil || m.States[0].Status != StatusHeld || m.States[1].Status != StatusFailed {
+		t.Errorf("%+v %v", m, err)
+	}
+}
