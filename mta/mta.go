@@ -28,6 +28,7 @@ import (
 	"postrider/mta/delivery"
 	"postrider/mta/dispatch"
 	"postrider/mta/intake"
+	"postrider/mta/memory"
 	"postrider/mta/metrics"
 	"postrider/mta/mtasts"
 	"postrider/mta/pickup"
@@ -346,6 +347,7 @@ func (m *MTA) openAPI(context.Context) error {
 func (m *MTA) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	keeping, sending, taking := newCrew(ctx, failed), newCrew(ctx, failed), newCrew(ctx, failed)
+	keeping.add("garbage", memory.LimitGarbage)
 	keeping.add("queue", m.queue.Run)
 	keeping.add("suppression list", m.suppressed.Run)
 	trust := newTrust(m.cfg, m.resolver, m.log)
