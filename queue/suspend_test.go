@@ -141,3 +141,15 @@ func TestSuspensionIsReplaced(t *testing.T) {
 	q.resume(epoch, Suspension{Domain: "z.test"}, 0)
 	q.resume(epoch, Suspension{}, 2)
 }
+
+// TestSuspensionThatIsOverIsNotTold: also before the queue has seen to its end.
+func TestSuspensionThatIsOverIsNotTold(t *testing.T) {
+	t.Parallel()
+	q := newTestQueue(t)
+	if err := q.Suspend(t.Context(), epoch, Suspension{Domain: "there.test", Until: epoch.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	if before, after := q.Suspensions(epoch), q.Suspensions(epoch.Add(time.Hour)); len(before) != 1 || len(after) != 0 {
+		t.Errorf("before its end %v, then %v", before, after)
+	}
+}
