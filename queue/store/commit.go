@@ -10,9 +10,10 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// maxGroup bounds the octets that are committed in one step. It stays far
-// below half a memtable, from where Pebble treats a batch differently.
-const maxGroup = 4 << 20
+// maxGroup gives how many octets are committed in one step at most, for a size
+// of memtable. It stays far below half of one, from where Pebble treats a batch
+// differently.
+func maxGroup(memTable uint64) int { return int(min(memTable/8, 4<<20)) }
 
 // committer brings batches to the disk, many in one step: while one group is
 // being synced the next one gathers. It runs on one goroutine of its own,
@@ -27,10 +28,11 @@ type committer struct {
 	wake  chan struct{} // capacity 1
 	ended chan struct{}
 	group pebble.Batch
+	most  int // octets in it, beyond its first batch
 }
 
-func newCommitter() *committer {
-	return &committer{wake: make(chan struct{}, 1), ended: make(chan struct{})}
+func newCommitter(memTable uint64) *committer {
+	return &committer{wake: make(chan struct{}, 1), ended: make(chan struct{}), most: maxGroup(memTable)}
 }
 
 // Commit makes the batch durable: it returns nil only after a sync. Concurrent
@@ -155,7 +157,7 @@ func (c *committer) gather() bool {
 		return false
 	}
 	n := 0
-	for n < len(c.queue) && (n == 0 || c.group.Len()+c.queue[n].Len() < maxGroup) {
+	for n < len(c.queue) && (n == 0 || c.group.Len()+c.queue[n].Len() < c.most) {
 		b := c.queue[n]
 		if err := c.group.Apply(&b.b, nil); err != nil {
 			// Only a batch that is malformed, which ours are not.

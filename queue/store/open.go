@@ -16,7 +16,7 @@ func (s *Store) open() (*instance, error) {
 	in := &instance{
 		log:       s.opts.Logger,
 		broken:    make(chan struct{}),
-		committer: newCommitter(),
+		committer: newCommitter(s.opts.MemTableSize),
 		notify:    s.failed,
 	}
 	if old := s.cur.Load(); old != nil {
