@@ -117,19 +117,24 @@ type Doctor struct {
 	proc     string // where the kernel tells of processes
 	dial     dialFunc
 	patience time.Duration
+	grace    time.Duration
 	isRoot   bool
 	uid      int
 }
 
-// patience is how long all checks together may take.
-const patience = 25 * time.Second
+// patience is how long all checks together may take, and grace how long those
+// that end with it may need to say so.
+const (
+	patience = 25 * time.Second
+	grace    = 2500 * time.Millisecond
+)
 
 // New makes a doctor; it looks at nothing yet.
 func New(o Options) *Doctor {
 	if o.DelayAfter == 0 {
 		o.DelayAfter = 4 * time.Hour
 	}
-	d := &Doctor{o: o, proc: "/proc", dial: dialTCP, patience: patience}
+	d := &Doctor{o: o, proc: "/proc", dial: dialTCP, patience: patience, grace: grace}
 	d.uid, d.isRoot = effectiveUser()
 	return d
 }
@@ -172,8 +177,7 @@ func (d *Doctor) Run(ctx context.Context) Report {
 		// calls the doctor wants to hear of.
 		go func() { found[i] <- g.do(ctx) }()
 	}
-	// What ends with the context needs a moment to say so.
-	late := time.NewTimer(d.patience + d.patience/10)
+	late := time.NewTimer(d.patience + d.grace)
 	defer late.Stop()
 	var all []Finding
 	isLate := false
