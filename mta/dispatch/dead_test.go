@@ -3,6 +3,8 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,4 +69,109 @@ func TestDeadDestinationsDoNotSlowHealthyOnes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDeadSiteWakesAsAWhole: the success of the one probe lets everything go
+// that waited, at once, and not one connection after the other; also the mail
+// over another path to the same hosts, whose own probe is not yet due.
+func TestDeadSiteWakesAsAWhole(t *testing.T) {
+	t.Parallel()
+	var dead atomic.Bool
+	dead.Store(true)
+	var back chan struct{}
+	run(t, func(o *Options, w *world) {
+		back = make(chan struct{})
+		w.deliver.takes = time.Minute
+		w.planner.answer = func(_ context.Context, domain string) (*delivery.Plan, error) {
+			p := plan(domain, "mx.shared.test")
+			if domain == "demanding.test" {
+				p.Key += " another demand"
+			}
+			p.ExpiresAt = time.Now().Add(24 * time.Hour)
+			return p, nil
+		}
+		w.deliver.script = func(_ *delivery.Plan, a *delivery.Attempt) delivery.Report {
+			if dead.Load() {
+				return siteFailed(a)
+			}
+			select {
+			case <-back:
+			default:
+				close(back)
+			}
+			return delivery.Report{Site: delivery.SiteAlive}
+		}
+		w.queue.retryAfter = 24 * time.Hour
+	}, func(w *world) {
+		domains := []string{"a.test", "b.test", "demanding.test"}
+		for _, domain := range domains {
+			for range 100 {
+				w.queue.submit(domain, 1)
+			}
+		}
+		pass(3 * time.Hour)
+		if lane, _ := w.Lane("a.test", time.Now()); lane.Window != 1 {
+			t.Errorf("the dead site has room for %d connections: the test shows nothing", lane.Window)
+		}
+		dead.Store(false)
+		<-back
+		pass(time.Second)
+		if n := w.deliver.nowOpen("mx.shared.test,"); n != 5 {
+			t.Errorf("%d connections as soon as the probe succeeded, want 5", n)
+		}
+		for _, domain := range domains {
+			if lane, _ := w.Lane(domain, time.Now()); strings.Contains(lane.Why, "will try again") {
+				t.Errorf("%s still sits out its wait: %s", domain, lane.Why)
+			}
+		}
+		pass(10 * time.Minute)
+		for _, domain := range domains {
+			if w.queue.count(domain, queue.Delivered) == 0 {
+				t.Errorf("nothing was delivered to %s after its hosts were back", domain)
+			}
+		}
+	})
+}
+
+// TestDeadHostsNarrowTheirProvider: the provider's other customers go on over
+// half as many connections, and their successes widen it again.
+func TestDeadHostsNarrowTheirProvider(t *testing.T) {
+	t.Parallel()
+	run(t, func(o *Options, w *world) {
+		w.planner.answer = func(_ context.Context, domain string) (*delivery.Plan, error) {
+			return plan(domain, domain[:1]+".mail.protection.outlook.com"), nil
+		}
+		w.deliver.takes = time.Second
+		w.deliver.script = func(p *delivery.Plan, a *delivery.Attempt) delivery.Report {
+			if p.Domain[0] == 'x' {
+				return siteFailed(a)
+			}
+			return delivery.Report{Site: delivery.SiteAlive}
+		}
+	}, func(w *world) {
+		window := func() int {
+			lane, _ := w.Lane("a.test", time.Now())
+			return lane.Window
+		}
+		for range 2000 {
+			w.queue.submit("a.test", 1)
+		}
+		pass(30 * time.Second)
+		if n := window(); n != 20 {
+			t.Fatalf("room for %d connections after many successes, want 20", n)
+		}
+		w.queue.submit("x.test", 1)
+		narrowest := 20
+		for range 30 {
+			pass(100 * time.Millisecond)
+			narrowest = min(narrowest, window())
+		}
+		if narrowest < 9 || narrowest > 12 {
+			t.Errorf("room for %d connections after one failure, want half", narrowest)
+		}
+		pass(time.Minute)
+		if n := window(); n != 20 {
+			t.Errorf("room for %d connections a minute later, want 20 again", n)
+		}
+	})
 }

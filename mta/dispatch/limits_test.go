@@ -208,3 +208,38 @@ func TestOnlyMessagesThatAreSentCountForARate(t *testing.T) {
 		}
 	})
 }
+
+// TestDomainsWithTheSameHostsShareTheirLimit: no table names these hosts; that
+// they serve several domains is learnt from DNS.
+func TestDomainsWithTheSameHostsShareTheirLimit(t *testing.T) {
+	t.Parallel()
+	run(t, func(o *Options, w *world) {
+		w.planner.answer = func(_ context.Context, domain string) (*delivery.Plan, error) {
+			if domain == "other.test" {
+				return plan(domain, "mx1.shared.test"), nil // one host fewer is another site
+			}
+			return plan(domain, "mx1.shared.test", "mx2.shared.test"), nil
+		}
+		w.deliver.takes = time.Second
+	}, func(w *world) {
+		for i := range 10 {
+			for range 200 {
+				w.queue.submit(fmt.Sprintf("d%d.test", i), 1)
+			}
+		}
+		w.queue.submit("other.test", 1)
+		pass(500 * time.Millisecond)
+		if shared, all := w.deliver.nowOpen("mx1.shared.test,mx2.shared.test,"), w.deliver.nowOpen(""); shared != 5 || all != 6 {
+			t.Errorf("%d connections at first to what ten domains share, %d in all; want 5 and 6", shared, all)
+		}
+		pass(10 * time.Minute)
+		if n := w.deliver.mostOpen("mx1.shared.test,mx2.shared.test,"); n != 20 {
+			t.Errorf("%d connections at most, want 20 for all ten domains", n)
+		}
+		for i := range 10 {
+			if n := w.queue.count(fmt.Sprintf("d%d.test", i), queue.Delivered); n != 200 {
+				t.Errorf("d%d.test: %d delivered", i, n)
+			}
+		}
+	})
+}

@@ -136,3 +136,24 @@ func (d *Dispatcher) rest(p *path, h throttle.Hold) {
 	p.turn.leave()
 	d.set(&p.alarm, h.Until)
 }
+
+// revive lets all go that waited for dead hosts: as many connections as at first,
+// and no other path to the same hosts sits out its own wait. A provider's limit
+// stays as it is where it has other hosts: they tell what the provider bears.
+func (d *Dispatcher) revive(p *path) {
+	d.offer(p)
+	isAlone := true
+	for _, other := range p.site.paths {
+		switch {
+		case other.plan.Site != p.plan.Site:
+			isAlone = false
+		case !other.limit.DeadSince().IsZero():
+			other.limit.Wake()
+			d.set(&other.alarm, time.Time{})
+			d.offer(other)
+		}
+	}
+	if isAlone {
+		p.site.limit.Restart()
+	}
+}

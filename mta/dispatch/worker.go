@@ -251,7 +251,7 @@ func (d *Dispatcher) learn(w *worker, l *lane, r *delivery.Report, now time.Time
 		p.limit.Failed(now, r.StartedAt)
 		s.limit.Narrow()
 	case r.Site == delivery.SiteAlive && p.limit.Succeeded(now):
-		d.offer(p)
+		d.revive(p)
 	}
 	switch {
 	case r.Slow:

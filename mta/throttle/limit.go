@@ -190,6 +190,14 @@ func (l *Limit) Failed(now, began time.Time) {
 // Narrow takes in that the peer asks for less at a time.
 func (l *Limit) Narrow() { l.window.failed() }
 
+// Restart forgets failures: the peer was dead, and is back. A window that is
+// wider than at the start stays so.
+func (l *Limit) Restart() {
+	if l.window.size < l.window.start {
+		l.window.reset()
+	}
+}
+
 // Pause lets nothing begin before until. A longer pause is kept. Why is one
 // short phrase for people.
 func (l *Limit) Pause(until time.Time, why string) {
