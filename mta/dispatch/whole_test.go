@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -94,8 +96,13 @@ func (r *realRing) listen(script smtptest.Script) *smtptest.Server {
 
 func (r *realRing) submit(n int, to ...string) queue.ID {
 	r.t.Helper()
+	return r.submitFrom("s@from.test", n, to...)
+}
+
+func (r *realRing) submitFrom(sender string, n int, to ...string) queue.ID {
+	r.t.Helper()
 	now := time.Now()
-	env := &queue.Envelope{ID: r.queue.NewID(now), Sender: "s@from.test", ArrivedAt: now}
+	env := &queue.Envelope{ID: r.queue.NewID(now), Sender: sender, ArrivedAt: now}
 	for _, a := range to {
 		domain := a[len("r00@"):]
 		env.Recipients = append(env.Recipients, queue.Recipient{Address: a, Domain: domain})
@@ -150,6 +157,36 @@ func TestEverythingArrivesOnce(t *testing.T) {
 	}
 	if v := mx.Violations(); len(v) > 0 {
 		t.Errorf("violations: %v", v)
+	}
+}
+
+// TestOneSendersFloodDoesNotDelayAnother: a single message to the destination
+// of a flood goes among the next few, however many of the flood came before it.
+func TestOneSendersFloodDoesNotDelayAnother(t *testing.T) {
+	t.Parallel()
+	r := newRealRing(t)
+	r.o.Connections = 2
+	mx := r.listen(smtptest.Script{Extensions: pipelining})
+	r.zone.Add("a.test. 300 IN MX 10 mx.test.")
+	const flood = 800
+	for i := range flood {
+		r.submit(i, "r00@a.test")
+	}
+	d := r.run()
+	if !mx.WaitTransactions(100, 60*time.Second) {
+		t.Fatalf("%d transactions; %+v", len(mx.Transactions()), d.Figures())
+	}
+	r.submitFrom("other@from.test", flood, "r00@a.test")
+	before := len(mx.Transactions())
+	waitEmpty(t, r.queue, d)
+	r.stop()
+	all := mx.Transactions()
+	at := slices.IndexFunc(all, func(tx smtptest.Transaction) bool { return strings.Contains(tx.From, "other@from.test") })
+	if len(all) != flood+1 || before > flood/2 {
+		t.Fatalf("%d messages arrived, %d before the single one was queued: the test shows nothing", len(all), before)
+	}
+	if at > before+50 {
+		t.Errorf("the single message was number %d to arrive, and %d had arrived when it was queued", at, before)
 	}
 }
 
