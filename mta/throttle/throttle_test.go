@@ -374,3 +374,21 @@ func BenchmarkMessage(b *testing.B) {
 		}
 	}
 }
+
+func TestRestartWidensAndNeverNarrows(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	l := New(Options{Connections: 20, Start: 5})
+	for range 5 {
+		l.Narrow()
+	}
+	if l.Restart(); l.Window() != 5 {
+		t.Errorf("room for %d connections after failures, want 5", l.Window())
+	}
+	for range 5 {
+		l.Succeeded(now)
+	}
+	if l.Restart(); l.Window() != 6 {
+		t.Errorf("room for %d connections after successes, want 6", l.Window())
+	}
+}
