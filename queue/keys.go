@@ -18,10 +18,11 @@ const (
 )
 
 const (
-	idKeySize      = 1 + 16
-	stateKeySize   = idKeySize + 2
-	noticeKeySize  = idKeySize + 5
-	historyKeySize = idKeySize + 12
+	idKeySize         = 1 + 16
+	stateKeySize      = idKeySize + 2
+	noticeKeySize     = idKeySize + 5
+	historyKeySize    = idKeySize + 12
+	suspensionKeySize = 1 + 8
 )
 
 var (

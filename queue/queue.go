@@ -107,6 +107,7 @@ type Queue struct {
 	chance    func() float64 // from 0 to 1, for jitter
 	steering  sync.Mutex     // one Suspend or Resume at a time
 	trims     chan time.Time // capacity 1: when the history is to be cut
+	vetter    *vetter        // of what stands in damaged records of the log
 
 	// mu guards all below. It covers memory only, never the disk.
 	mu               sync.Mutex
@@ -160,6 +161,7 @@ func Open(opts Options) (*Queue, error) {
 		fs:           opts.fs,
 		changed:      make(chan struct{}, 1),
 		trims:        make(chan time.Time, 1),
+		vetter:       newVetter(),
 		chance:       rand.Float64,
 		reopenAfter:  reopenAfter,
 		reclaimAfter: reclaimAfter,
@@ -218,6 +220,7 @@ func (q *Queue) open() error {
 		MemTableSize: q.opts.memTableSize,
 		MemTables:    q.opts.memTables,
 		CacheSize:    q.opts.cacheSize,
+		Vet:          q.vetter.vet,
 	})
 	if err != nil {
 		return fmt.Errorf("queue: %w", err)

@@ -243,15 +243,69 @@ func (q *Queue) nameLost() error {
 	if err := look(keyEnvelope, keyBody, "find its body"); err != nil {
 		return fmt.Errorf("queue: look for what was lost: %w", err)
 	}
+	if err := q.lostSuspects(lost); err != nil {
+		return fmt.Errorf("queue: look for what was lost: %w", err)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	named := 0
 	for id, what := range lost {
-		if m := q.messages[id]; m != nil && m.ended {
+		m := q.messages[id]
+		if m != nil && m.ended {
 			continue
 		}
-		q.setAside(id, foundAt(id), &damage{id, what, errors.New("lost with a damaged part of the store")})
+		cause := &damage{id, what, errors.New("lost with a damaged part of the store")}
+		if named++; named <= maxNamed || m != nil && m.active > 0 {
+			q.setAside(id, foundAt(id), cause)
+		} else {
+			q.putAside(id, foundAt(id), cause)
+		}
+	}
+	if named > maxNamed {
+		q.log.Error("more messages are set aside than are named here; queue check names all", "messages", named)
 	}
 	return nil
+}
+
+// maxNamed bounds the lines about what one mending has lost.
+const maxNamed = 1000
+
+// lostSuspects adds those messages that damaged records of the log have named,
+// and of which the store knows neither a part nor the end.
+func (q *Queue) lostSuspects(lost map[ID]string) error {
+	suspects, more := q.vetter.take()
+	for id := range suspects {
+		known, err := q.store.Has(idKey(keyEnvelope, id))
+		for _, kind := range []byte{keyBody, keyLargeBody} {
+			if err == nil && !known {
+				known, err = q.store.Has(idKey(kind, id))
+			}
+		}
+		if err == nil && !known {
+			known, err = q.hasEnded(id)
+		}
+		if err != nil {
+			return err
+		}
+		if !known {
+			lost[id] = "find it"
+		}
+	}
+	if more {
+		q.log.Error("more messages may be lost than can be named", "named", len(suspects))
+	}
+	return nil
+}
+
+// hasEnded reports whether the history knows the end of a message.
+func (q *Queue) hasEnded(id ID) (ended bool, err error) {
+	lower, upper := keysOfMessage(keyHistory, id)
+	err = q.store.Scan(lower, upper, func(_, value []byte) error {
+		env, derr := new(story).decodeHistory(id, value)
+		ended = ended || derr == nil && env != nil
+		return nil
+	})
+	return ended, err
 }
 
 // sweepFiles removes body files that no record names: of bodies that were
@@ -308,6 +362,11 @@ func (q *Queue) setAside(id ID, at int64, cause error) {
 		return
 	}
 	q.log.Error("a message cannot be read and is set aside", "id", id, "error", cause)
+	q.putAside(id, at, cause)
+}
+
+// putAside is setAside for a message without claims, and says nothing.
+func (q *Queue) putAside(id ID, at int64, cause error) {
 	for i := q.index.first(id); i != noEntry; {
 		next := q.slab.at(i).next
 		q.detach(i)

@@ -239,7 +239,7 @@ func (q *Queue) readSuspensions() error {
 	lower, upper := keysOf(keySuspension)
 	err := q.store.Scan(lower, upper, func(key, value []byte) error {
 		s, err := decodeSuspension(value)
-		if err != nil || len(key) != 9 {
+		if err != nil || len(key) != suspensionKeySize {
 			q.log.Error("a suspension cannot be read and counts as ended", "error", err)
 			return nil
 		}

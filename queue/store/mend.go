@@ -1,8 +1,6 @@
 package store
 
 import (
-	"bytes"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -20,7 +18,8 @@ import (
 // Damage is mended by copying: what can still be read goes into a fresh
 // store, the old one stays beside it under the name of the day. Two kinds are
 // told apart. A damaged log keeps Pebble from opening the store at all: its
-// sound records are copied into a new log. A damaged table is found when it is
+// sound records are copied into a new log, with what is left of the damaged
+// ones, see damagedlog.go. A damaged table is found when it is
 // read: then all that still reads is copied, key by key.
 
 // errDamaged is why an instance fails that has met a damaged table.
@@ -31,8 +30,7 @@ var errDamaged = errors.New("store: a table is damaged")
 const (
 	maxMends    = 3
 	copyBatch   = 1 << 20
-	logBlock    = 32 << 10 // Pebble begins anew after each
-	maxTestBits = 8 * 17   // of a kind and an ID, see beyond
+	maxTestBits = 8 * 17 // of a kind and an ID, see beyond
 )
 
 // met takes note of damage that Pebble has found. The instance fails, and
@@ -149,8 +147,7 @@ func syncDir(fs vfs.FS, dir string) error {
 	return d.Sync()
 }
 
-// copyLog writes the sound records of one log into another. Where a record
-// does not read, it looks for the next one from the next block on.
+// copyLog writes what is to be kept of one log into another.
 func (s *Store) copyLog(from, to, number string) error {
 	logNum, err := strconv.ParseUint(number, 10, 32)
 	if err != nil {
@@ -165,48 +162,19 @@ func (s *Store) copyLog(from, to, number string) error {
 		return err
 	}
 	w := newLog(record.NewLogWriter, f, logNum)
-	copied, lost, damaged := 0, 0, 0
-	for at := 0; at < len(data); {
-		n, end := copyRecords(w, data[at:], logNum)
-		if n > 0 { // what did not read was no end, as records came after it
-			lost, damaged = lost+damaged, 0
-		}
-		copied += n
-		next := nextChunk(data, at+(end/logBlock+1)*logBlock, logNum)
-		damaged += next - at - end
-		at = next
+	m := &logMender{vet: s.opts.Vet, emit: func(batch []byte) error {
+		_, err := w.WriteRecord(batch)
+		return err
+	}}
+	if err := m.mendLog(data, logNum); err != nil {
+		_ = w.Close() // err is the one to tell
+		return err
 	}
-	if lost > 0 {
-		s.opts.Logger.Error("records of a log are lost", "file", from, "octets", lost)
+	if m.lost > 0 {
+		s.opts.Logger.Error("records of a log are lost", "file", from, "octets", m.lost)
 	}
-	s.opts.Logger.Info("copied a log", "file", from, "records", copied)
+	s.opts.Logger.Info("copied a log", "file", from, "records", m.copied, "rescued_from_damaged_ones", m.rescued)
 	return w.Close()
-}
-
-// nextChunk gives the first block from a place on that begins with a sound
-// chunk of the log, or the end. A log that was used before ends in whatever
-// that left, up to a memtable's size; without this, each block of it would
-// have Pebble's reader look through all the others for a sign of life.
-func nextChunk(data []byte, at int, logNum uint64) int {
-	for ; at+chunkHeader <= len(data); at += logBlock {
-		header := chunkHeader
-		switch kind := data[at+6]; {
-		case kind > 12:
-			continue
-		case kind > 8:
-			header = 19 // the number of the log, and how far it was synced
-		case kind > 4:
-			header = 11 // the number of the log
-		}
-		end := at + header + int(binary.LittleEndian.Uint16(data[at+4:]))
-		if end > min(len(data), at+logBlock) || !soundChunk(data[at:end]) {
-			continue
-		}
-		if header == chunkHeader || binary.LittleEndian.Uint32(data[at+7:]) == uint32(logNum) {
-			return at
-		}
-	}
-	return len(data)
 }
 
 // Pebble's type for the number of a file is internal to it, so the compiler
@@ -217,30 +185,6 @@ func newLog[N ~uint64](open func(io.Writer, N, record.LogWriterConfig) *record.L
 
 func openLog[N ~uint64](open func(io.Reader, N) *record.Reader, r io.Reader, n uint64) *record.Reader {
 	return open(r, N(n))
-}
-
-// copyRecords copies records until one does not read, and gives the offset up
-// to which all was well.
-func copyRecords(w *record.LogWriter, data []byte, logNum uint64) (n, end int) {
-	r := openLog(record.NewReader, bytes.NewReader(data), logNum)
-	for {
-		one, err := r.Next()
-		if err == io.EOF {
-			return n, len(data)
-		}
-		if err != nil {
-			return n, end
-		}
-		batch, err := io.ReadAll(one)
-		if err != nil {
-			return n, end
-		}
-		end = int(r.Offset())
-		if _, err := w.WriteRecord(batch); err != nil {
-			return n, len(data) // Close tells
-		}
-		n++
-	}
 }
 
 func readFile(fs vfs.FS, name string) ([]byte, error) {

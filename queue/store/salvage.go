@@ -235,35 +235,12 @@ func (v *salvager) log(name, number string, f visit) error {
 	if err != nil {
 		return err
 	}
-	for at := 0; at < len(data); {
-		end, err := v.batches(data[at:], logNum, f)
-		if err != nil {
-			return err
-		}
-		at = nextChunk(data, at+(end/logBlock+1)*logBlock, logNum)
+	m := &logMender{vet: v.s.opts.Vet, emit: func(batch []byte) error { return visitBatch(batch, f) }}
+	err = m.mendLog(data, logNum)
+	if m.lost > 0 {
+		v.damaged++
 	}
-	return nil
-}
-
-func (v *salvager) batches(data []byte, logNum uint64, f visit) (end int, err error) {
-	r := openLog(record.NewReader, bytes.NewReader(data), logNum)
-	for {
-		one, err := r.Next()
-		if err == io.EOF {
-			return len(data), nil
-		}
-		var batch []byte
-		if err == nil {
-			batch, err = io.ReadAll(one)
-		}
-		if err != nil {
-			return end, nil
-		}
-		end = int(r.Offset())
-		if err := visitBatch(batch, f); err != nil {
-			return end, err
-		}
-	}
+	return err
 }
 
 // visitBatch visits the writes of one batch; each has a number of its own,

@@ -71,6 +71,10 @@ type Options struct {
 	// ReadOnly changes nothing on the disk. A store that is not there, or
 	// damaged, is an error.
 	ReadOnly bool
+	// Vet decides which operations of a damaged record of a log are kept that
+	// are not certain, see damagedlog.go. It is called by Open and Reopen, for a
+	// record more than once at times, and keeps nothing of it. Nil: none is.
+	Vet func(*DamagedRecord)
 }
 
 // Store is safe for concurrent use.
