@@ -3,7 +3,6 @@ package queue
 import (
 	"encoding/binary"
 	"sync"
-	"time"
 
 	"postrider/queue/store"
 )
@@ -40,13 +39,12 @@ const (
 // vetter decides about the operations of damaged records and gathers the IDs of
 // those that may be lost with them.
 type vetter struct {
-	now  func() time.Time
 	mu   sync.Mutex
 	lost map[ID]struct{}
 	more bool // than can be remembered
 }
 
-func newVetter() *vetter { return &vetter{now: time.Now, lost: make(map[ID]struct{})} }
+func newVetter() *vetter { return &vetter{lost: make(map[ID]struct{})} }
 
 // take gives the gathered IDs, and forgets them.
 func (v *vetter) take() (lost map[ID]struct{}, more bool) {
@@ -57,12 +55,10 @@ func (v *vetter) take() (lost map[ID]struct{}, more bool) {
 	return lost, more
 }
 
-// suspect remembers an ID. One of the future is none: it might be given to a
-// message yet, that would then be set aside.
+// suspect remembers an ID. Damage, or content that was made to look like a key,
+// may name one that never was: no message will have it, as each process begins
+// its IDs at random.
 func (v *vetter) suspect(id ID) {
-	if id.Time().After(v.now()) {
-		return
-	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.lost) >= maxSuspects {

@@ -1,6 +1,13 @@
 package store
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
 
 // A log is a row of blocks of 32 KiB, a block a row of chunks: a sum, the length
 // of the content, a kind, the number of the log, in most how far it was synced,
@@ -26,6 +33,7 @@ type logChunk struct {
 	place   place
 	content []byte
 	end     int // where the next one begins
+	header  int // octets
 }
 
 type chunkState uint8
@@ -74,12 +82,12 @@ func chunkAt(data []byte, at int, logNum uint32) logChunk {
 	}
 	end := size + length
 	if end <= left && soundChunk(b[:end]) {
-		return logChunk{chunkSound, where, b[size:end], at + end}
+		return logChunk{chunkSound, where, b[size:end], at + end, size}
 	}
 	if size == chunkHeader {
 		return none // too little to know it by; Pebble writes no log so any more
 	}
-	c := logChunk{chunkDamaged, where, b[size:], at + left}
+	c := logChunk{chunkDamaged, where, b[size:], at + left, size}
 	if end < left && beginsChunk(data, at+end, logNum) {
 		c.content, c.end = b[size:end], at+end
 		if where == placeFirst || where == placeMiddle {
@@ -141,9 +149,10 @@ type logRecord struct {
 
 // recordScan puts records together from chunks.
 type recordScan struct {
-	visit func(logRecord) error
-	rec   logRecord // under way, where open
-	open  bool
+	visit  func(logRecord) error
+	rec    logRecord // under way, where open
+	open   bool
+	header int // of the chunks of that
 }
 
 // scanLog visits all that was in a log, in order: sound records, damaged ones,
@@ -153,12 +162,26 @@ func scanLog(data []byte, logNum uint32, visit func(logRecord) error) error {
 	s := &recordScan{visit: visit}
 	for at := 0; at < end; {
 		c := chunkAt(data[:end], at, logNum)
+		if c.state == chunkNone && s.open && at%logBlock == 0 && len(c.content) > s.header {
+			c = s.continued(c, chunkAt(data[:end], min(c.end, end), logNum))
+		}
 		if err := s.add(c); err != nil {
 			return err
 		}
 		at = c.end
 	}
 	return s.cut()
+}
+
+// continued takes a block without a header that makes sense for what must follow
+// there: a record goes on from one block to the next. The chunk after it tells
+// whether it goes on beyond.
+func (s *recordScan) continued(c, next logChunk) logChunk {
+	c.state, c.place, c.content = chunkDamaged, placeLast, c.content[s.header:]
+	if next.state <= chunkDamaged && (next.place == placeMiddle || next.place == placeLast) {
+		c.place = placeMiddle
+	}
+	return c
 }
 
 func (s *recordScan) add(c logChunk) error {
@@ -184,7 +207,7 @@ func (s *recordScan) add(c logChunk) error {
 			return err
 		}
 		s.rec = logRecord{append(s.rec.data[:0], c.content...), certain, false, true}
-		s.open = true
+		s.open, s.header = true, c.header
 		return nil
 	case !s.open:
 		return s.visit(logRecord{data: c.content}) // its beginning is lost
@@ -209,4 +232,82 @@ func (s *recordScan) cut() error {
 	s.open = false
 	s.rec.whole = false
 	return s.visit(s.rec)
+}
+
+// logsSound looks at the logs before Pebble does. Pebble takes damage for the end
+// of a log, and drops all behind it without a word, where no later chunk says how
+// far the log was synced: so in the first log of a new store, and where the last
+// record of a log is hit that was closed.
+func (s *Store) logsSound() error {
+	fs := s.opts.FS
+	names, err := fs.List(s.opts.Dir)
+	if err != nil {
+		return nil // there is no store yet
+	}
+	for _, name := range names {
+		number, ok := strings.CutSuffix(name, ".log")
+		logNum, err := strconv.ParseUint(number, 10, 32)
+		if !ok || err != nil {
+			continue
+		}
+		f, err := fs.Open(fs.PathJoin(s.opts.Dir, name))
+		if err != nil {
+			return err
+		}
+		at, damaged, err := findDamage(f, uint32(logNum))
+		_ = f.Close() // only read from
+		if err != nil {
+			return err
+		}
+		if damaged {
+			return fmt.Errorf("%w: %s at octet %d", errDamagedLog, name, at)
+		}
+	}
+	return nil
+}
+
+var errDamagedLog = errors.New("a log is damaged; the next start mends it")
+
+// findDamage gives the place of the first damage in a log of which is known that
+// the log had been written beyond it: it was closed, or a later chunk tells that
+// it was synced that far. Chunks of the older format do not tell, and prove it by
+// being there.
+func findDamage(r io.Reader, logNum uint32) (at int64, damaged bool, err error) {
+	var buf [logBlock]byte
+	suspect := int64(-1)
+	for base := int64(0); ; base += logBlock {
+		n, err := io.ReadFull(r, buf[:])
+		if err != nil && err != io.ErrUnexpectedEOF {
+			if err == io.EOF {
+				err = nil
+			}
+			return 0, false, err
+		}
+		block := buf[:n]
+		for in := 0; in < n; {
+			c := chunkAt(block, in, logNum)
+			switch c.state {
+			case chunkTrailer:
+				return suspect, suspect >= 0, nil
+			case chunkDamaged, chunkNone:
+				if suspect < 0 {
+					suspect = base + int64(in)
+				}
+			case chunkSound:
+				if suspect >= 0 && syncedBeyond(block[in:], suspect) {
+					return suspect, true, nil
+				}
+			}
+			in = c.end
+		}
+	}
+}
+
+// syncedBeyond reports whether a sound chunk proves that the log was synced
+// beyond a place before it.
+func syncedBeyond(chunk []byte, at int64) bool {
+	if size, _, _ := headerOf(chunk[6]); size < 19 {
+		return true
+	}
+	return binary.LittleEndian.Uint64(chunk[11:]) > uint64(at)
 }

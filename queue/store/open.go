@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -38,6 +39,9 @@ func (s *Store) open() (*instance, error) {
 // be damaged.
 func (s *Store) openMending(in *instance) (*pebble.DB, error) {
 	if s.opts.ReadOnly {
+		if err := s.logsSound(); err != nil {
+			return nil, err
+		}
 		return s.openWithin(in, s.opts)
 	}
 	if s.cur.Load() != nil { // it has failed before
@@ -64,10 +68,23 @@ func (s *Store) openMending(in *instance) (*pebble.DB, error) {
 			return nil, fmt.Errorf("put it together again: %w", err)
 		}
 	}
+	err = s.logsSound()
+	if errors.Is(err, errDamagedLog) {
+		return s.openDamaged(in, err)
+	}
+	if err != nil {
+		return nil, err
+	}
 	db, err := s.openWithin(in, s.opts)
 	if err == nil || !pebble.IsCorruptionError(err) || in.failure.Load() != nil {
 		return db, err
 	}
+	return s.openDamaged(in, err)
+}
+
+// openDamaged opens a database that Pebble does not open, or would open without
+// a part of its log.
+func (s *Store) openDamaged(in *instance, err error) (*pebble.DB, error) {
 	s.opts.Logger.Error("the store cannot be opened and is being mended", "error", err.Error())
 	if lerr := s.mendLogs(); lerr != nil {
 		s.opts.Logger.Error("it is not the logs", "error", lerr.Error())
