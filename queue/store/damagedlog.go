@@ -101,7 +101,7 @@ func readOperation(data []byte, at int) (op Operation, ok bool) {
 // as they can be, and reads others differently.
 func readString(data []byte, at int) (s []byte, end int, ok bool) {
 	n, width := binary.Uvarint(data[at:])
-	if width <= 0 || width > 4 || width > 1 && n>>(7*(width-1)) == 0 || n > uint64(len(data)-at-width) {
+	if width <= 0 || width > 1 && n>>(7*(width-1)) == 0 || n > uint64(len(data)-at-width) {
 		return nil, 0, false
 	}
 	at += width
