@@ -266,7 +266,7 @@ func (s *Store) logsSound() error {
 	return nil
 }
 
-var errDamagedLog = errors.New("a log is damaged; the next start mends it")
+var errDamagedLog = errors.New("a log is damaged")
 
 // findDamage gives the place of the first damage in a log of which is known that
 // the log had been written beyond it: it was closed, or a later chunk tells that

@@ -40,7 +40,7 @@ func (s *Store) open() (*instance, error) {
 func (s *Store) openMending(in *instance) (*pebble.DB, error) {
 	if s.opts.ReadOnly {
 		if err := s.logsSound(); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w; the next start mends it", err)
 		}
 		return s.openWithin(in, s.opts)
 	}
