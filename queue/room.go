@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,7 @@ type roomGauge struct {
 	every   time.Duration
 	asked   atomic.Int64 // when, unix nanoseconds
 	submits atomic.Uint32
+	judging sync.Mutex // a verdict must not come after one that saw more
 	verdict atomic.Pointer[roomVerdict]
 	short   chan struct{} // capacity 1: the disk is short of space
 }
@@ -71,7 +73,7 @@ func (g *roomGauge) check() error {
 	now := time.Now().UnixNano()
 	if g.submits.Add(1)%roomEverySubmits == 0 || now-last > int64(g.every) || now < last {
 		if g.asked.CompareAndSwap(last, now) {
-			g.pronounce(g.judge())
+			g.look()
 		}
 	}
 	return g.err()
@@ -99,6 +101,8 @@ func (g *roomGauge) pronounce(v roomVerdict) {
 
 // look judges anew, and reports whether the disk is short of space.
 func (g *roomGauge) look() bool {
+	g.judging.Lock()
+	defer g.judging.Unlock()
 	v := g.judge()
 	g.pronounce(v)
 	return v.disk
