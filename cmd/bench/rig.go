@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"postrider/mta/rehearsal"
 )
@@ -157,6 +158,7 @@ func (r *rig) round(ctx context.Context, s scenario, v variant, c contestant, wr
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return res, err
 	}
+	unix.Sync() // what a round before has left to write or to discard is not this one's
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
 	t := &turn{scenario: s, variant: v, server: c, dir: dir, wrap: wrap, way: r.way, passage: rehearsal.NewPassage(int64(s.messages))}
