@@ -74,7 +74,7 @@ func (l lanes) Lane(now time.Time, domain string) (wire.Lane, bool) {
 	}
 	shown := wire.Lane{
 		Site: lane.Site, Waits: lane.Why, Until: lane.Until,
-		LastError: lane.LastError, Connections: lane.Connections,
+		LastError: lane.LastError, LastErrorAt: lane.LastErrorAt, Connections: lane.Connections,
 	}
 	if lane.Site != "" {
 		shown.Connections, shown.Window = lane.SiteConnections, lane.Window

@@ -207,7 +207,11 @@ func laneText(l *wire.Lane, now time.Time) string {
 		parts = append(parts, waitsText(l.Waits, l.Until, now))
 	}
 	if l.LastError != "" {
-		parts = append(parts, "last: "+plain(l.LastError))
+		when := "" // mail may flow again since then
+		if !l.LastErrorAt.IsZero() {
+			when = " " + span(now.Sub(l.LastErrorAt)) + " ago"
+		}
+		parts = append(parts, "last failure"+when+": "+plain(l.LastError))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -81,7 +81,7 @@ func TestGoldenOutput(t *testing.T) {
 	t.Parallel()
 	delivered, greylisted, refused := sampleOutcomes()
 	messages := sampleMessages()
-	lane := &wire.Lane{Site: "bigmail", Connections: 1, Window: 5, Waits: "at most 60 messages a minute", Until: goldenNow.Add(20 * time.Second), LastError: "421 too many"}
+	lane := &wire.Lane{Site: "bigmail", Connections: 1, Window: 5, Waits: "at most 60 messages a minute", Until: goldenNow.Add(20 * time.Second), LastError: "421 too many", LastErrorAt: goldenNow.Add(-3 * time.Minute)}
 	for name, show := range map[string]func(w io.Writer){
 		"queue_list":  func(w io.Writer) { showList(w, messages, goldenNow) },
 		"queue_show":  func(w io.Writer) { showMessage(w, &messages[0], goldenNow, time.UTC) },

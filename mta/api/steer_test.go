@@ -24,7 +24,7 @@ func (fakeLanes) Lane(now time.Time, domain string) (wire.Lane, bool) {
 	if domain != "bank.test" {
 		return wire.Lane{}, false
 	}
-	return wire.Lane{Site: "bigmail", Connections: 2, Window: 5, Waits: "rests after a failure", Until: now.Add(time.Minute), LastError: "451 come back later"}, true
+	return wire.Lane{Site: "bigmail", Connections: 2, Window: 5, Waits: "rests after a failure", Until: now.Add(time.Minute), LastError: "451 come back later", LastErrorAt: start}, true
 }
 
 func (fakeLanes) SiteDomains(site string) []string {

@@ -48,7 +48,10 @@ type Lane struct {
 	Window      int       `json:"window"`      // how many there may be at present
 	Waits       string    `json:"waits,omitempty"`
 	Until       time.Time `json:"until,omitzero"` // when that ends, as far as is known
+	// LastError is of the last attempt that did not deliver, at LastErrorAt;
+	// later ones may have.
 	LastError   string    `json:"last_error,omitempty"`
+	LastErrorAt time.Time `json:"last_error_at,omitzero"`
 }
 
 // Explanation is how mail to an address would go, and what holds it now.
